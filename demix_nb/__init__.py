@@ -1,0 +1,7 @@
+"""Find the data mixture for language-model pre-training before the training run is spent.
+
+Train one component model per candidate dataset, average their weights into proxies of any mixture, score the proxies,
+fit a predictor, search, and only then train the winner (DeMix, arXiv 2602.00747). `notebooks/` tells that story.
+"""
+
+__version__ = "0.1.0"
