@@ -144,7 +144,7 @@ def recipe(mixture: pd.Series, general: str, beta: float) -> pd.Series:
 
 
 def project(
-    target: pd.DataFrame, lower: pd.Series | float = 0.0, upper: pd.Series | float = 1.0, *, steps: int = 200
+    target: pd.DataFrame, lower: pd.Series | float = 0.0, upper: pd.Series | float = 1.0, *, steps: int = 100
 ) -> pd.DataFrame:
     """Return the mixtures within the bounds that are closest to `target` in KL divergence, row by row.
 
@@ -160,8 +160,8 @@ def project(
         )
     if low.sum() > 1 + SUM_TOLERANCE:
         raise MixtureError(f"lower bounds sum to {low.sum():.4g} > 1: {dict(zip(table.columns, low, strict=True))}")
-    rows = [_project(p, low, high, table.columns, steps) for p in table.to_numpy()]
-    return pd.DataFrame(rows, index=table.index, columns=table.columns)
+    shares = _project(table.to_numpy(), low, high, table.columns, steps)
+    return pd.DataFrame(shares, index=table.index, columns=table.columns)
 
 
 def _bound(bound: pd.Series | float, candidates: pd.Index, kind: str) -> Float[np.ndarray, " k"]:
@@ -174,21 +174,24 @@ def _bound(bound: pd.Series | float, candidates: pd.Index, kind: str) -> Float[n
 
 
 def _project(
-    p: Float[np.ndarray, " k"], low: Float[np.ndarray, " k"], high: Float[np.ndarray, " k"], names: pd.Index, steps: int
-) -> Float[np.ndarray, " k"]:
-    reach = np.where(p > 0, high, low)
-    if reach.sum() < 1 - SUM_TOLERANCE:
+    p: Float[np.ndarray, "n k"],
+    low: Float[np.ndarray, " k"],
+    high: Float[np.ndarray, " k"],
+    names: pd.Index,
+    steps: int,
+) -> Float[np.ndarray, "n k"]:
+    reach = np.where(p > 0, high, low).sum(axis=1)  # no factor lifts a zero share above its lower bound
+    if reach.min() < 1 - SUM_TOLERANCE:
         raise MixtureError(
-            f"upper bounds allow at most {reach.sum():.4g} < 1 in all: {dict(zip(names, reach, strict=True))}; "
+            f"upper bounds allow at most {reach.min():.4g} < 1 in all: {dict(zip(names, high, strict=True))}; "
             "raise a cap or give another candidate weight"
         )
-    if reach.sum() <= 1:
-        return reach / reach.sum()
-    left, right = -60.0, 60.0 - np.log(p[p > 0].min())
+    left = np.full((len(p), 1), -60.0)
+    right = 60.0 - np.log(np.where(p > 0, p, 1.0).min(axis=1, keepdims=True))
     for _ in range(steps):
         middle = (left + right) / 2
-        below = np.clip(np.exp(middle) * p, low, high).sum() < 1
-        left, right = (middle, right) if below else (left, middle)
+        below = np.clip(np.exp(middle) * p, low, high).sum(axis=1, keepdims=True) < 1
+        left, right = np.where(below, middle, left), np.where(below, right, middle)
     return np.clip(np.exp(right) * p, low, high)
 
 

@@ -2,7 +2,8 @@
 
 Benchmarks have different units and spreads, so DeMix compares mixtures by rank: the score of a family (general, math,
 code) is the mean of its benchmarks, models are ranked within each family (1 = best), and the macro rank is the mean
-over the families. Benchmarks are found by name and direction, never by position: the official code reads rows by number.
+over the families. Benchmarks are found by name and direction, never by position: the official code reads
+rows by number.
 
 Source: DeMix (arXiv 2602.00747) 2.4 and 3.3.2.
 """
