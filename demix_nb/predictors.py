@@ -1,0 +1,371 @@
+"""Predictors: from scored mixtures to the score of a mixture that nobody has scored.
+
+RegMix's idea (arXiv 2407.01492, section 3.2) and the third step of DeMix (2602.00747, section 2.4): the shares of a
+mixture are features, a score is the target, and a cheap regression then ranks a million mixtures. Each score column is
+a problem of its own. `PREDICTORS[name](rng=rng)` gives an object with `fit(mixtures, scores)`, `predict(mixtures)`.
+
+Where we differ: a predictor that cannot learn from what it was given says so. LightGBM as both papers set it wants 20
+rows per leaf, so below 40 rows it returns a constant without a word; ours raises, and names what does learn.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from joblib import Parallel, delayed
+from numpy import ndarray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize, nnls
+from scipy.spatial.distance import cdist
+from sklearn.linear_model import RidgeCV
+from threadpoolctl import threadpool_limits
+
+Mixtures = Float[ndarray, "mixture candidate"]  # shares, rows sum to 1
+Scores = Float[ndarray, " mixture"]  # one task, in its own unit
+
+FOLDS = 5  # of the inner cross-validation of ridge and ensemble; RegMix appendix E
+CHUNK = 8192  # mixtures predicted at a time: bounds the memory of every predictor, however large the pool
+HUBER = 0.02  # where a residual stops counting squared, in units of the score; data mixing laws and OLMix alike
+SQRT5 = float(np.sqrt(5))
+
+
+class Predictor:
+    """One regressor per score column behind one contract: tables in, tables out, columns by name.
+
+    `make(rng)` returns what learns one column: an object with `fit(x, y)`, `predict(x)` and perhaps `spread(x)`. Every
+    column has its own child of `rng` and one thread, so that any `n_jobs` gives the same result bit for bit.
+    """
+
+    def __init__(self, make: Callable, *, rng: np.random.Generator, n_jobs: int = 1):
+        self.make, self.rng, self.n_jobs = make, rng, n_jobs
+
+    def fit(self, mixtures: pd.DataFrame, scores: pd.DataFrame) -> "Predictor":
+        """Learn every column of `scores` from `mixtures`; rows are matched by mixture name.
+
+        Raises ValueError for a mixture that one table lacks or has twice, a value that is not finite, a constant score,
+        fewer rows than folds, and for whatever the chosen regressor cannot learn from.
+        """
+        scores = _aligned(mixtures, scores)
+        streams = copy.deepcopy(self.rng).spawn(scores.shape[1])  # copied: fitting twice gives the same model twice
+        x = mixtures.to_numpy(float)
+        jobs = (
+            delayed(_learn)(self.make, x, scores[t].to_numpy(float), r) for t, r in zip(scores, streams, strict=True)
+        )
+        self.candidates = list(mixtures.columns)
+        self.columns = dict(zip(scores.columns, Parallel(n_jobs=self.n_jobs)(jobs), strict=True))
+        return self
+
+    def predict(self, mixtures: pd.DataFrame, *, spread: bool = False) -> pd.DataFrame | tuple:
+        """Score table of predicted means; with `spread=True` the pair (means, standard deviations).
+
+        Raises ValueError before `fit`, for other candidates than those of `fit`, for values that are not finite, and
+        when a spread is asked of a regressor that has none.
+        """
+        x = self._features(mixtures)
+        if not spread:
+            return self._table("predict", x, mixtures.index)
+        if not all(hasattr(column, "spread") for column in self.columns.values()):
+            raise ValueError("this predictor has no spread; take 'gaussian_process' or 'lightgbm_bagged'")
+        return self._table("predict", x, mixtures.index), self._table("spread", x, mixtures.index)
+
+    def _features(self, mixtures: pd.DataFrame) -> Mixtures:
+        if not hasattr(self, "columns"):
+            raise ValueError("predict comes after fit: call fit(mixtures, scores) first")
+        odd = sorted(set(mixtures.columns) ^ set(self.candidates))
+        if odd:
+            raise ValueError(f"candidates differ from those of fit: {odd}; pass the columns {self.candidates}")
+        return _finite("mixtures", mixtures)[self.candidates].to_numpy(float)
+
+    def _table(self, method: str, x: Mixtures, index: pd.Index) -> pd.DataFrame:
+        def chunked(function: Callable) -> Scores:
+            return np.concatenate([function(x[start : start + CHUNK]) for start in range(0, len(x), CHUNK)])
+
+        return pd.DataFrame({task: chunked(getattr(c, method)) for task, c in self.columns.items()}, index=index)
+
+
+def _finite(what: str, table: pd.DataFrame) -> pd.DataFrame:
+    bad = np.argwhere(~np.isfinite(table.to_numpy(float)))
+    if len(bad):
+        row, column = table.index[bad[0, 0]], table.columns[bad[0, 1]]
+        raise ValueError(f"{what}: row {row!r}, column {column!r} is not a finite number; drop the row or fill it")
+    return table
+
+
+def _aligned(mixtures: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """`scores` in the row order of `mixtures`, after every check that needs no regressor."""
+    for what, table in (("mixtures", mixtures), ("scores", scores)):
+        twice = table.index[table.index.duplicated()]
+        if len(twice):
+            raise ValueError(f"{what}: row {twice[0]!r} comes twice; give each run its own name")
+        _finite(what, table)
+    odd = mixtures.index.symmetric_difference(scores.index)
+    if len(odd):
+        raise ValueError(
+            f"{len(odd)} rows are in one table only, first {odd[0]!r}; pass the rows that both tables have"
+        )
+    if len(mixtures) < FOLDS:
+        raise ValueError(f"{len(mixtures)} rows cannot fill {FOLDS} folds of cross-validation; score more mixtures")
+    constant = scores.columns[scores.nunique() < 2]
+    if len(constant):
+        raise ValueError(f"score {constant[0]!r} is constant, there is nothing to learn; leave the column out")
+    return scores.loc[mixtures.index]
+
+
+def _learn(make: Callable, x: Mixtures, y: Scores, rng: np.random.Generator):
+    if np.ptp(y) == 0:
+        raise ValueError(
+            f"the score is constant over these {len(y)} rows, there is nothing to learn; score more mixtures"
+        )
+    with threadpool_limits(limits=1):
+        return make(rng).fit(x, y)
+
+
+def _folds(x: Mixtures, folds: int, rng: np.random.Generator) -> Int[ndarray, " mixture"]:
+    """A fold number per row; rows with the same shares (one mixture, two seeds) always share their fold."""
+    distinct, group = np.unique(x.round(9), axis=0, return_inverse=True)
+    if len(distinct) < folds:
+        raise ValueError(f"{len(distinct)} distinct mixtures cannot fill {folds} folds; score more or take fewer folds")
+    return (rng.permutation(len(distinct)) % folds)[group]
+
+
+def out_of_fold(
+    predictor: Predictor, mixtures: pd.DataFrame, scores: pd.DataFrame, *, folds: int = FOLDS, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Score table in which each row is predicted by a copy of `predictor` that never saw that mixture.
+
+    The split is made once, by mixture. Raises ValueError when there are fewer distinct mixtures than folds, and
+    whatever `fit` raises on the rows of a fold.
+    """
+    scores = _aligned(mixtures, scores)
+    fold = _folds(mixtures.to_numpy(float), folds, rng)
+
+    def held_out(k: int) -> pd.DataFrame:
+        return copy.deepcopy(predictor).fit(mixtures[fold != k], scores[fold != k]).predict(mixtures[fold == k])
+
+    return pd.concat([held_out(k) for k in range(folds)]).loc[mixtures.index]
+
+
+@dataclass
+class LightGBM:
+    """Boosted trees (Ke et al. 2017), LightGBM's defaults but for what is named; refuses to learn a constant."""
+
+    rounds: int
+    learning_rate: float
+    min_leaf: int = 20  # rows; LightGBM's default min_child_samples, which both papers keep
+
+    def fit(self, x: Mixtures, y: Scores) -> "LightGBM":
+        if len(y) < 2 * self.min_leaf:
+            raise ValueError(
+                f"LightGBM with {self.min_leaf} rows per leaf cannot split {len(y)} rows and would return their mean; "
+                f"score at least {2 * self.min_leaf} mixtures or take 'lightgbm_bagged', 'gaussian_process' or 'ridge'"
+            )
+        settings = {"learning_rate": self.learning_rate, "min_data_in_leaf": self.min_leaf, "verbosity": -1}
+        settings |= {"num_threads": 1, "deterministic": True, "force_row_wise": True}
+        self.booster = lgb.train(settings, lgb.Dataset(x, y), num_boost_round=self.rounds)
+        if np.ptp(self.booster.predict(x)) == 0:
+            raise ValueError("LightGBM found no split and learned a constant; are the mixtures all alike?")
+        return self
+
+    def predict(self, x: Mixtures) -> Scores:
+        return self.booster.predict(x, num_threads=1)
+
+
+@dataclass
+class BaggedLightGBM:
+    """The mean of LightGBMs with small leaves, each on its own bootstrap sample (Breiman 1996).
+
+    The spread is the standard deviation over the bag: what the data leave open about the mean, without a run's noise.
+    """
+
+    rng: np.random.Generator
+    size: int = 20
+    rounds: int = 300
+    learning_rate: float = 0.05
+    min_leaf: int = 3
+
+    def fit(self, x: Mixtures, y: Scores) -> "BaggedLightGBM":
+        draws = self.rng.integers(0, len(y), size=(self.size, len(y)))
+        self.bag = [LightGBM(self.rounds, self.learning_rate, self.min_leaf).fit(x[rows], y[rows]) for rows in draws]
+        return self
+
+    def _members(self, x: Mixtures) -> Float[ndarray, "member mixture"]:
+        return np.stack([member.predict(x) for member in self.bag])
+
+    def predict(self, x: Mixtures) -> Scores:
+        return self._members(x).mean(axis=0)
+
+    def spread(self, x: Mixtures) -> Scores:
+        return self._members(x).std(axis=0, ddof=1)
+
+
+@dataclass
+class GaussianProcess:
+    """Gaussian process on √weights, where Euclidean distance is Hellinger's between mixtures; one scale per candidate.
+
+    k(a, b) = s²·(1 + r + r²/3)·exp(−r), r² = 5 Σ_d w_d (√a_d − √b_d)², plus noise σ² (Matérn 5/2: Rasmussen & Williams
+    2006, eq. 4.17; prediction 2.25–2.26, gradient 5.9). Scales are chosen by their posterior under a wide log-normal
+    prior, which keeps 17 of them sane on 64 runs. The spread is that of a new run, its noise included.
+    """
+
+    starts: tuple[float, ...] = (0.0, 3.0)  # log w to begin from: a long and a short length scale
+    prior: float = 1.5  # standard deviation of log w
+
+    def fit(self, x: Mixtures, y: Scores) -> "GaussianProcess":
+        self.z, self.centre, self.scale = np.sqrt(x), y.mean(), y.std()
+        target, d = (y - self.centre) / self.scale, x.shape[1]
+        bounds = [(-6, 8)] * d + [(-4, 6), (-12, 1)]  # log w, log s², log σ², the target having variance 1
+        search = partial(minimize, self._objective, args=(target,), jac=True, method="L-BFGS-B", bounds=bounds)
+        found = [search(np.r_[np.full(d, start), 0.0, -4.0], options={"maxiter": 200}) for start in self.starts]
+        self.theta = min(found, key=lambda result: result.fun).x
+        self.factor = cho_factor(self._covariance(self.theta)[0], lower=True)
+        self.weights = cho_solve(self.factor, target)
+        return self
+
+    def _kernel(self, theta: ndarray, z: ndarray) -> tuple[ndarray, ndarray]:
+        """k between z and the rows of fit, and twice ∂k/∂Σ_d w_d(…)²."""
+        root = np.exp(theta[:-2] / 2)
+        r = SQRT5 * cdist(z * root, self.z * root)
+        decay = np.exp(theta[-2] - r)
+        return (1 + r + r**2 / 3) * decay, (-5 / 3) * (1 + r) * decay
+
+    def _covariance(self, theta: ndarray) -> tuple[ndarray, ndarray]:
+        k, slope = self._kernel(theta, self.z)
+        k[np.diag_indices_from(k)] += np.exp(theta[-1])
+        return k, slope
+
+    def _objective(self, theta: ndarray, target: Scores) -> tuple[float, ndarray]:
+        """Negative log posterior of (log w, log s², log σ²) and its gradient.
+
+        Σᵢⱼ Aᵢⱼ(zᵢ−zⱼ)² is two matrix products per call, where an n×n×d gradient (scikit-learn's) is 20 times slower.
+        """
+        k, slope = self._covariance(theta)
+        factor, noise = cho_factor(k, lower=True), np.exp(theta[-1])
+        alpha = cho_solve(factor, target)
+        inner = np.outer(alpha, alpha) - cho_solve(factor, np.eye(len(target)))
+        pull = inner * slope
+        squares = pull.sum(axis=1) @ self.z**2 - (self.z * (pull @ self.z)).sum(axis=0)
+        trace = noise * np.trace(inner)
+        gradient = -0.5 * np.r_[np.exp(theta[:-2]) * squares, (inner * k).sum() - trace, trace]
+        gradient[:-2] += theta[:-2] / self.prior**2
+        penalty = (theta[:-2] ** 2).sum() / (2 * self.prior**2)
+        return float(target @ alpha / 2 + np.log(np.diag(factor[0])).sum() + penalty), gradient
+
+    def predict(self, x: Mixtures) -> Scores:
+        return self.centre + self.scale * (self._kernel(self.theta, np.sqrt(x))[0] @ self.weights)
+
+    def spread(self, x: Mixtures) -> Scores:
+        k = self._kernel(self.theta, np.sqrt(x))[0]
+        explained = (k * cho_solve(self.factor, k.T).T).sum(axis=1)
+        return self.scale * np.sqrt(np.exp(self.theta[-2]) + np.exp(self.theta[-1]) - explained)
+
+
+@dataclass
+class ExponentialLaw:
+    """score = c ± exp(t·α), fitted by Huber loss from many starts.
+
+    Data mixing laws (2403.16952): c + k·exp(t·α) with either sign of k; as Σα = 1, |k| is part of t. OLMix (2602.12237)
+    is `positive`: e^c + exp(t·α), which has no ceiling and no floor below zero.
+    """
+
+    rng: np.random.Generator
+    positive: bool = False
+    starts: int = 8  # per sign; paper silent: the best of 8 was the best of 64 on RegMix's tables
+
+    def fit(self, x: Mixtures, y: Scores) -> "ExponentialLaw":
+        if self.positive and y.min() <= 0:
+            raise ValueError(f"e^c + exp(t·α) cannot reach the score {y.min():.4g}; take 'mixing_law' for such scores")
+        self.unit = y.std()
+        bounds = [(-30, 30)] * (x.shape[1] + 1)  # e^±30 of the spread of y: far beyond any score, far below overflow
+        search = partial(minimize, self._objective, jac=True, method="L-BFGS-B", bounds=bounds)
+        signs = (1,) if self.positive else (1, -1)
+        tries = [(s, search(self._start(x, y / self.unit, s), args=(x, y / self.unit, s)))
+                 for s, _ in product(signs, range(self.starts))]  # fmt: skip
+        self.sign, best = min(tries, key=lambda pair: pair[1].fun)
+        self.floor, self.t = best.x[0], best.x[1:]
+        return self
+
+    def _start(self, x: Mixtures, y: Scores, sign: int) -> ndarray:
+        gap = np.ptp(y) * np.exp(self.rng.normal(0, 1.5))  # how far beyond the best score seen the floor lies
+        floor = y.min() - gap if sign > 0 else y.max() + gap
+        if self.positive:
+            floor = np.log(max(floor, y.min() * self.rng.uniform(0.05, 0.95)))
+        return np.r_[floor, np.log(gap + np.ptp(y) / 2) + self.rng.normal(0, 0.5, x.shape[1])]
+
+    def _value(self, theta: ndarray, x: Mixtures, sign: int) -> tuple[Scores, Scores, float]:
+        rise = sign * np.exp(x @ theta[1:])
+        floor, slope = (np.exp(theta[0]), np.exp(theta[0])) if self.positive else (theta[0], 1.0)
+        return floor + rise, rise, float(slope)
+
+    def _objective(self, theta: ndarray, x: Mixtures, y: Scores, sign: int) -> tuple[float, ndarray]:
+        value, rise, slope = self._value(theta, x, sign)
+        delta = HUBER / self.unit
+        error = value - y
+        pull = np.clip(error, -delta, delta)
+        loss = (pull * (error - pull / 2)).mean()
+        return loss / delta, np.r_[slope * pull.mean(), x.T @ (pull * rise) / len(y)] / delta
+
+    def predict(self, x: Mixtures) -> Scores:
+        return self.unit * self._value(np.r_[self.floor, self.t], x, self.sign)[0]
+
+
+@dataclass
+class Ensemble:
+    """Convex combination of members that minimises the out-of-fold squared error (super learner, van der Laan 2007).
+
+    One member alone is a convex combination too, so no member has a smaller error on those folds.
+    """
+
+    rng: np.random.Generator
+    members: tuple[str, ...] = ("ridge", "lightgbm_bagged", "gaussian_process", "mixing_law")
+
+    def fit(self, x: Mixtures, y: Scores) -> "Ensemble":
+        if len(y) < 2 * FOLDS:
+            raise ValueError(f"the ensemble weighs its members on {2 * FOLDS} rows or more, got {len(y)}; take 'ridge'")
+        fold = _folds(x, FOLDS, self.rng)
+        self.held_out = np.column_stack([self._held_out(name, x, y, fold) for name in self.members])
+        self.weights = convex_weights(self.held_out, y)
+        self.fitted = [
+            (w, _learn(REGRESSORS[name], x, y, self.rng))
+            for w, name in zip(self.weights, self.members, strict=True)
+            if w > 0
+        ]
+        return self
+
+    def _held_out(self, name: str, x: Mixtures, y: Scores, fold: Int[ndarray, " mixture"]) -> Scores:
+        values = np.empty_like(y)
+        for k in range(FOLDS):
+            values[fold == k] = _learn(REGRESSORS[name], x[fold != k], y[fold != k], self.rng).predict(x[fold == k])
+        return values
+
+    def predict(self, x: Mixtures) -> Scores:
+        return sum(weight * member.predict(x) for weight, member in self.fitted)
+
+
+def convex_weights(predictions: Float[ndarray, "mixture member"], y: Scores) -> Float[ndarray, " member"]:
+    """argmin ‖P w − y‖² with w ≥ 0, Σw = 1, exactly.
+
+    With errors E = P − y, non-negative least squares of ‖E v‖² + (Σv − 1)² has v = w / (1 + ‖E w‖²): same direction.
+    """
+    errors = predictions - y[:, None]
+    v, _ = nnls(np.vstack([errors, np.ones(errors.shape[1])]), np.r_[np.zeros(len(y)), 1.0])
+    return v / v.sum()
+
+
+REGRESSORS = {
+    "ridge": lambda rng: RidgeCV(alphas=10.0 ** np.arange(-3, 4), cv=FOLDS),  # RegMix appendix E
+    "lightgbm_regmix": lambda rng: LightGBM(rounds=1000, learning_rate=0.01),  # RegMix appendix E
+    "lightgbm_demix": lambda rng: LightGBM(rounds=300, learning_rate=0.02),  # DeMix section 3
+    "lightgbm_bagged": BaggedLightGBM,
+    "gaussian_process": lambda rng: GaussianProcess(),
+    "mixing_law": ExponentialLaw,
+    "log_linear": partial(ExponentialLaw, positive=True),
+    "ensemble": Ensemble,
+}
+
+PREDICTORS = {name: partial(Predictor, make) for name, make in REGRESSORS.items()}
