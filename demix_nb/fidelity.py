@@ -35,7 +35,7 @@ def measure(
     reference: Float[ndarray, "*batch row family"],
     higher: Bool[ndarray, " family"],
     families: list[str],
-) -> dict[str, Float[ndarray, "*batch"]]:
+) -> dict[str, ndarray | float]:
     """Return every fidelity measure by name for paired family scores; batches are bootstrap resamples."""
     sign = np.where(higher, 1.0, -1.0)
     rank_p, rank_r = (rankdata(-sign * scores, axis=-2).mean(-1) for scores in (proxy, reference))
@@ -53,12 +53,12 @@ def measure(
     }
 
 
-def _rhos(name: str, proxy: ndarray, reference: ndarray, families: list[str]) -> dict[str, ndarray]:
+def _rhos(name: str, proxy: ndarray, reference: ndarray, families: list[str]) -> dict[str, ndarray | float]:
     rho = np.asarray(spearman(np.moveaxis(proxy, -1, 0), np.moveaxis(reference, -1, 0)))
     return {f"{name}_{f}": rho[i] for i, f in enumerate(families)} | {f"{name}_macro": rho.mean(0)}
 
 
-def _recovery(proxy: ndarray, reference: ndarray, higher: ndarray, families: list[str]) -> dict[str, ndarray]:
+def _recovery(proxy: ndarray, reference: ndarray, higher: ndarray, families: list[str]) -> dict[str, ndarray | float]:
     ratio = np.where(higher, proxy / reference, reference / proxy)
     return {f"recovery_{f}": ratio[..., i] for i, f in enumerate(families)} | {"recovery_macro": ratio.mean(-1)}
 

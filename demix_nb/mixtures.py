@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 SUM_TOLERANCE = 1e-6  # float64 rounding of a sum of a few dozen shares, with room for CSVs printed to 7 digits
 SPARSE_BELOW = 2e-4  # weights under this become zero, RegMix and DeMix code
+FLOOR = 1e-9  # what a zero weight becomes before caps are met: a row may need more support than it drew
 STRENGTHS = np.geomspace(0.5, 5.0, 15)  # Dirichlet strengths, DeMix code's log grid
 MAX_REDRAWS = 1000  # a sampler that rejects this often in a row has impossible caps
 
@@ -111,7 +112,9 @@ def sample_dirichlet(
     alphas = np.maximum(rng.choice(np.asarray(strengths), size=n)[:, None] * prior.to_numpy(), 1e-3)
     shares = np.stack([_dirichlet(alpha, rng) for alpha in alphas])
     shares[shares < SPARSE_BELOW] = 0.0
-    table = _table(shares / shares.sum(axis=1, keepdims=True), prior.index, prefix)
+    if upper is not None:
+        shares = np.maximum(shares, FLOOR)  # a projection cannot lift an exact zero
+    table = _table(shares / shares.sum(axis=1, keepdims=True), list(prior.index), prefix)
     return table if upper is None else project(table, upper=upper)
 
 
@@ -212,18 +215,17 @@ def read(path: str | Path, candidates: Sequence[str] | None = None) -> tuple[pd.
     path = Path(path)
     if not path.is_file():
         raise MixtureError(f"no mixture file at {path}; give a .csv, .yaml or .json file")
-    entries = dict(_entries(path))
-    if not entries:
-        raise MixtureError(f"{path.name} holds no mixture")
     rows, notes = {}, []
-    for name, weights in entries.items():
+    for name, weights in _entries(path):
         rows[name], note = _normalise(path, name, weights, candidates)
         notes += note
+    if not rows:
+        raise MixtureError(f"{path.name} is empty; give at least one mixture")
     columns = list(candidates) if candidates is not None else list(next(iter(rows.values())))
     return validate(pd.DataFrame(rows).T.reindex(columns=columns), columns), notes
 
 
-def _entries(path: Path) -> Iterator[tuple[str, Mapping[str, float]]]:
+def _entries(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
     if path.suffix == ".csv":
         frame = pd.read_csv(path, index_col=0)
         if frame.index.has_duplicates:
@@ -242,7 +244,7 @@ def _entries(path: Path) -> Iterator[tuple[str, Mapping[str, float]]]:
 
 
 def _normalise(
-    path: Path, name: str, weights: Mapping[str, float], candidates: Sequence[str] | None
+    path: Path, name: str, weights: Mapping[str, object], candidates: Sequence[str] | None
 ) -> tuple[dict[str, float], list[str]]:
     where = f"{path.name}: entry {name!r}"
     if not weights:

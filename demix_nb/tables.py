@@ -28,6 +28,7 @@ SCHEMAS: dict[str, tuple[str, dict[str, str], bool]] = {
     "mixtures": ("mixture", {}, True),
     "scores": ("mixture", {}, True),
     "fidelity": ("proxy", {"measure": "str", "value": "float", "low": "float", "high": "float"}, True),
+    "summary": ("result", {"value": "str"}, False),
     "rounds": ("mixture", {"round": "int", "rank": "float"}, True),
 }
 
@@ -116,7 +117,7 @@ def read(path: str | Path, schema: str) -> pd.DataFrame:
         raise TableError(f"no table at {path}; run the notebook that writes it (`demix-nb run`), or check the path")
     index = SCHEMAS[schema][0]
     try:
-        frame = pd.read_csv(path, dtype={index: str}, float_precision="round_trip")
+        frame = pd.read_csv(path, dtype={index: str})
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise TableError(
             f"{path.name} cannot be read as CSV ({error}); delete it and run `demix-nb run` again"

@@ -1,13 +1,14 @@
 """Array shapes and argument types in annotations are checked while tests run; paths to optional source data."""
 
-import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-sys.modules.pop("demix_nb", None)
-hook = install_import_hook("demix_nb", "beartype.beartype")
+checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome where a float is asked for
+hook = install_import_hook("demix_nb", f"{__name__}.checker")
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -19,3 +20,9 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no source data at {SHARED.name}/ beside the repository (RegMix tables, released mixtures)")
     return SHARED
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Return a generator with a fixed seed."""
+    return np.random.default_rng(20261122)
