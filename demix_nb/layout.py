@@ -35,12 +35,12 @@ class Piece:
         """The piece as a view into a flat vector that begins at `start` of its storage."""
         return vector.as_strided(self.shape, self.stride, start + self.offset)
 
-    def blocks(self, numbers: int) -> Iterator["Piece"]:
+    def blocks(self, numbers: float) -> Iterator["Piece"]:
         """The same piece cut along its first axis into pieces of at most `numbers` numbers (or one row)."""
-        if not self.shape:
+        if math.prod(self.shape) <= numbers:
             yield self
             return
-        step = max(1, numbers * self.shape[0] // max(1, math.prod(self.shape)))
+        step = max(1, int(numbers * self.shape[0] / math.prod(self.shape)))
         for start in range(0, self.shape[0], step):
             rows = slice(start, min(start + step, self.shape[0]))
             shape, offset = (rows.stop - start, *self.shape[1:]), self.offset + start * self.stride[0]
@@ -86,6 +86,12 @@ def blank_model(config: PretrainedConfig, dtype: torch.dtype, device: str | torc
     return model.to(device).eval().requires_grad_(False)
 
 
+def stored_views(model: PreTrainedModel) -> dict[str, Tensor]:
+    """A model's tensors under the names they are stored by, as views into the model."""
+    with _AsViews():
+        return revert_weight_conversion(model, model.state_dict())
+
+
 def flat_vector(model: PreTrainedModel, size: int) -> Tensor:
     """The one vector of P = `size` numbers behind a model's weights. Raises ValueError where there is none."""
     weights = list(_floating(model))
@@ -101,9 +107,7 @@ def _places(config: PretrainedConfig) -> tuple[dict[tuple, list[str]], list[str]
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(deepcopy(config), trust_remote_code=False)
     flat, places, integers = _lay_flat(model, torch.float32, "meta"), {}, []
-    with _AsViews():
-        stored = revert_weight_conversion(model, model.state_dict())
-    for name, tensor in stored.items():
+    for name, tensor in stored_views(model).items():
         if not tensor.is_floating_point():
             integers.append(name)
         elif tensor.untyped_storage()._cdata == flat.untyped_storage()._cdata:

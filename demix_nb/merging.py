@@ -12,8 +12,10 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,7 @@ from torch import Tensor
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from demix_nb.checkpoints import Checkpoint, by_name, content_hash, open_alike
-from demix_nb.layout import Piece, blank_model, flat_vector, layout
+from demix_nb.layout import Piece, blank_model, flat_vector, layout, stored_views
 from demix_nb.methods import METHODS, Method, gram, wide
 
 ROUNDING = 1e-6  # how far from 1 weights may sum: shares printed with seven digits
@@ -78,7 +80,7 @@ class Bank:
     def names(self) -> list[str]:
         return list(self.directories)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """P, the numbers in one model."""
         return sum(math.prod(slot.shape) for slot in self.slots.values())
@@ -90,7 +92,6 @@ class Bank:
             model.generation_config = GenerationConfig.from_pretrained(self.rows[0].directory)
         return model
 
-    @torch.no_grad()
     def write(
         self,
         model: PreTrainedModel,
@@ -107,14 +108,23 @@ class Bank:
         methods on updates that keep scale. Raises ValueError on other weights, methods, options, or a foreign model.
         """
         merge, flat = self._merger(weights, method, rng, normalize, options), flat_vector(model, self.size)
-        for piece in self._pieces(METHODS[method].elementwise):
-            piece.of(flat).copy_(merge(piece, flat.device))
-        state = model.state_dict() if self.integers else {}
-        for name, values in self.integers.items():
-            state[name].copy_(values)
+        try:
+            for piece in self._pieces(METHODS[method].elementwise, flat.device):
+                piece.of(flat).copy_(merge(piece, flat.device))
+        except BaseException:
+            flat.fill_(torch.nan)  # half a proxy must not be scored
+            raise
+        if self.integers:
+            views = stored_views(model)
+            for name, values in self.integers.items():
+                views[name].copy_(values)
 
-    @torch.no_grad()
-    def merge(
+    def merge(self, weights: Mapping[str, float] | pd.Series, method: str = "linear", **how: Any) -> dict[str, Tensor]:
+        """The proxy as stored tensors by name, each in the dtype of the components in it. Arguments as in `write`."""
+        grouped = groupby(self.parts(weights, method, **how), key=lambda part: part[0])
+        return {name: _joined([tensor for _, tensor in group]) for name, group in grouped}
+
+    def parts(
         self,
         weights: Mapping[str, float] | pd.Series,
         method: str = "linear",
@@ -122,21 +132,33 @@ class Bank:
         rng: np.random.Generator | None = None,
         normalize: bool = True,
         **options: float,
-    ) -> dict[str, Tensor]:
-        """The proxy as stored tensors by name, each in the dtype of the components in it. Arguments as in `write`."""
-        merge, active = self._merger(weights, method, rng, normalize, options), self._active(weights)
-        cpu = torch.device("cpu")
-        return {n: merge(slot, cpu).to(self._dtype(active, n)) for n, slot in self.slots.items()} | self.integers
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The same as a stream of (name, some rows of that tensor): names in the order of `stored`, rows in order."""
+        merge, cpu = self._merger(weights, method, rng, normalize, options), torch.device("cpu")
+        cut = READ_BLOCK if METHODS[method].elementwise else math.inf
 
-    @torch.no_grad()
+        def stream() -> Iterator[tuple[str, Tensor]]:
+            for name, (dtype, _) in self.stored(weights).items():
+                if name in self.integers:
+                    yield name, self.integers[name]
+                else:
+                    yield from ((name, merge(piece, cpu).to(dtype)) for piece in self.slots[name].blocks(cut))
+
+        return stream()
+
+    def stored(self, weights: Mapping[str, float] | pd.Series) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """Dtype and shape of every tensor of a proxy, the widest dtypes first (a safetensors file stays aligned so)."""
+        active = self._active(weights)
+        table = {name: (self._dtype(active, name), slot.shape) for name, slot in self.slots.items()}
+        table |= {name: (values.dtype, tuple(values.shape)) for name, values in self.integers.items()}
+        return dict(sorted(table.items(), key=lambda item: -item[1][0].itemsize))
+
     def vectors(self, mixtures: pd.DataFrame) -> Float[Tensor, "mixture P"]:
         """Linear proxies of a whole mixture table A at once: the matrix product A·Θ with the stacked components."""
         for _, row in mixtures.iterrows():
             self._check(row, METHODS["linear"], True)
         if self.stack is None:
-            raise ValueError(
-                "these components are streamed; load the bank with residency='stacked' or write one by one"
-            )
+            raise ValueError("these components are streamed; load with residency='stacked' or write one by one")
         shares = torch.tensor(mixtures.reindex(columns=self.names, fill_value=0.0).to_numpy(), device=self.stack.device)
         out = torch.empty(len(mixtures), self.size, dtype=wide(self.stack.dtype), device=self.stack.device)
         components = self.stack[: len(self.names)]
@@ -149,7 +171,6 @@ class Bank:
         """Write one row of `vectors` into a model made by `model()`."""
         flat_vector(model, self.size).copy_(vector)
 
-    @torch.no_grad()
     def drift(self) -> pd.DataFrame:
         """How far each tensor moved: index (component, tensor), columns `moved` Σ|Θ−Θ_base| and `size` Σ|Θ|+Σ|Θ_base|.
 
@@ -165,7 +186,6 @@ class Bank:
         index = pd.MultiIndex.from_tuples(table, names=["component", "tensor"])
         return pd.DataFrame(np.stack(list(table.values())), index=index, columns=["moved", "size"])
 
-    @torch.no_grad()
     def cosines(self) -> pd.DataFrame:
         """Cosine between the updates Θᵢ − Θ_base, component × component. Raises ValueError without a base."""
         self._need_base("cosines")
@@ -186,23 +206,25 @@ class Bank:
         """Content key of a proxy, 64 hex digits: what is merged and how, not what components or folders are called."""
         active = self._active(weights)
         parts = sorted((content_hash(self.rows[k].directory), float(weights[self.names[k]]).hex()) for k in active)
-        base = content_hash(self.base) if METHODS[method].updates and self.base else None
-        state = str(rng.bit_generator.state) if rng and METHODS[method].random else None
-        text = json.dumps(
-            [parts, base, method, dict(METHODS[method].options) | dict(options or {}), state], sort_keys=True
-        )
+        chosen = _method(method)
+        base = content_hash(self.base) if chosen.updates and self.base else None
+        state = str(rng.bit_generator.state) if rng and chosen.random else None
+        settings = dict(chosen.options) | dict(options or {})
+        text = json.dumps([parts, base, method, settings, state], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _active(self, weights: Mapping[str, float] | pd.Series) -> list[int]:
         return [k for k, name in enumerate(self.names) if weights.get(name, 0.0) != 0]
 
     def _check(self, weights: Mapping[str, float] | pd.Series, method: Method, normalize: bool) -> None:
+        if len(set(weights.keys())) < len(weights):
+            raise ValueError(f"a component is named twice in the weights ({', '.join(weights.keys())}); name it once")
         for name, weight in weights.items():
             if name not in self.directories:
                 raise ValueError(f"'{name}' is no component of this bank ({', '.join(self.names)})")
             if not (math.isfinite(weight) and weight >= 0):
                 raise ValueError(f"the weight of '{name}' is {weight}; weights are finite and not negative")
-        total = math.fsum(weights.values() if isinstance(weights, dict) else weights)
+        total = math.fsum(weight for _, weight in weights.items())
         if normalize and abs(total - 1) > ROUNDING:
             raise ValueError(f"weights sum to {total:.8g}, not 1; divide them by their sum, or see normalize=False")
         if not normalize and not method.keeps_scale:
@@ -210,9 +232,7 @@ class Bank:
 
     def _merger(self, weights, method, rng, normalize, options) -> Callable[[Piece, torch.device], Tensor]:
         """Check everything that can be checked, then return the function that merges one piece."""
-        if method not in METHODS:
-            raise ValueError(f"merge method '{method}' is unknown; choose from {', '.join(METHODS)}")
-        chosen = METHODS[method]
+        chosen = _method(method)
         self._check(weights, chosen, normalize)
         if unknown := options.keys() - chosen.options.keys() - ({"scale"} if chosen.updates else set()):
             raise ValueError(f"{method} takes no option '{min(unknown)}', only {', '.join([*chosen.options, 'scale'])}")
@@ -235,9 +255,10 @@ class Bank:
 
         return merge
 
-    def _pieces(self, elementwise: bool) -> Iterator[Piece]:
+    def _pieces(self, elementwise: bool, device: torch.device) -> Iterator[Piece]:
         if elementwise and self.stack is not None:
-            return Piece(-1, None, (self.size,), (1,), 0).blocks(BLOCK)
+            whole = Piece(-1, None, (self.size,), (1,), 0)
+            return whole.blocks(BLOCK if device.type == "cpu" else READ_BLOCK)
         return self._blocks() if elementwise else iter(self.slots.values())
 
     def _blocks(self) -> Iterator[Piece]:
@@ -250,9 +271,7 @@ class Bank:
             return piece.of(self.stack, row * self.size)
         tensor = self.rows[row].read(piece.name, piece.rows)
         if not tensor.isfinite().all():
-            raise ValueError(
-                f"{self.rows[row].directory}: '{piece.name}' holds NaN or infinity; train that model again"
-            )
+            raise ValueError(f"{self.rows[row].directory}: '{piece.name}' holds NaN or infinity; train it again")
         return tensor
 
     def _read_all(self, device: str) -> Tensor:
@@ -288,19 +307,27 @@ def delta(component: str | Path | Mapping[str, Tensor], base: str | Path | Mappi
     return moved / sum((a.abs().sum() + b.abs().sum()).item() for a, b in pairs.values())
 
 
+def _method(name: str) -> Method:
+    if name not in METHODS:
+        raise ValueError(f"merge method '{name}' is unknown; choose from {', '.join(METHODS)}")
+    return METHODS[name]
+
+
 def _free_memory(device: str) -> int:
-    return (
-        torch.cuda.mem_get_info(device)[0] if torch.device(device).type == "cuda" else psutil.virtual_memory().available
-    )
+    on_gpu = torch.device(device).type == "cuda"
+    return torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
 
 
 def _check_tied(tied: dict[str, list[str]], rows: list[Checkpoint]) -> None:
     for row in rows:
         for first, others in tied.items():
             if unequal := [name for name in others if not torch.equal(row.read(first), row.read(name))]:
-                raise ValueError(
-                    f"{row.directory}: '{unequal[0]}' is tied to '{first}' but differs; load and save it again"
-                )
+                raise ValueError(f"{row.directory}: '{unequal[0]}' is tied to '{first}' but differs; save it again")
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """One tensor of its parts; always a copy, so that nobody writes into the bank by it."""
+    return torch.cat(parts) if parts[0].ndim else parts[0].clone()
 
 
 def _common(names: list[str], rows: list[Checkpoint]) -> dict[str, Tensor]:

@@ -77,7 +77,10 @@ def trim(update: Tensor, *, density: float, gamma: float = 0.0) -> Tensor:
     """Keep the `density` largest by magnitude after leaving out the `gamma` very largest (TIES, Breadcrumbs).
 
     Numbers equal in magnitude to the last one kept are kept too, so the result does not hang on the order of a sort.
+    Raises ValueError on a density outside (0, 1].
     """
+    if not (0 < density <= 1 and 0 <= gamma < 1):
+        raise ValueError(f"density {density} must lie in (0, 1] and gamma {gamma} in [0, 1)")
     size = update.abs().flatten()
     kept = max(1, int(density * len(size)))
     dropped = max(0, len(size) - kept - int(gamma * len(size)))
