@@ -15,7 +15,7 @@ from numpy import ndarray
 from scipy.stats import rankdata
 
 
-def spearman(a: Float[ndarray, "*batch row"], b: Float[ndarray, "*batch row"]) -> Float[ndarray, "*batch"] | float:
+def spearman(a: Float[ndarray, "..."], b: Float[ndarray, "..."]) -> Float[ndarray, "..."] | float:
     """Spearman's ρ along the last axis, ties sharing their mean rank; −1 … 1.
 
     NaN where one side is constant: there is no order to agree on. Raises ValueError when the shapes differ.
@@ -33,12 +33,12 @@ def spearman(a: Float[ndarray, "*batch row"], b: Float[ndarray, "*batch row"]) -
 
 def bootstrap_interval(
     statistic: Callable,
-    *arrays: Float[ndarray, " row"],
+    *arrays: Float[ndarray, "..."],
     rng: np.random.Generator,
     n: int = 2000,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile interval of `statistic(*arrays)` over resampled rows, the same rows for every array.
+    """Percentile interval of `statistic(*arrays)` over resampled rows, the same rows for every (one-dimensional) array.
 
     `statistic` works along the last axis, as `spearman` does. Raises ValueError for fewer than three rows, arrays of
     different lengths, and when the statistic is undefined in more than half of the resamples.
