@@ -41,6 +41,7 @@ from transformers import PreTrainedTokenizerBase
 from demix_nb.tables import TableError, atomic, content_hash
 
 TASKS = Path(__file__).parent.parent / "data" / "tasks"
+HELDOUT = "heldout_"  # + domain: our only tasks that are not in the folder
 UNITS = {"bits_per_byte": "bpb", "acc_norm": "acc", "acc_bytes": "acc"}  # lm-eval's metric → our unit
 FEWSHOT_SEED = 1234  # lm-eval's own default, so that drawn examples are the published ones
 BATCH_TOKENS = (
@@ -120,7 +121,7 @@ class Plan:
 
     def run(self, model: nn.Module) -> tuple[Float[np.ndarray, " requests"], Bool[np.ndarray, " requests"]]:
         """Return per request the log-likelihood of its answer tokens (nats) and whether each is the likeliest."""
-        device = next(model.parameters()).device
+        device = model.get_input_embeddings().weight.device
         parts = [_answers(model, Batch(*(part.to(device) for part in batch))) for batch in self.batches]
         loglikelihood, greedy = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
         token_window = torch.cat([batch.window for batch in self.batches]).numpy()
@@ -142,7 +143,7 @@ def _answers(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, " answers"],
         logits = logits[batch.row, batch.column]
     logits = logits.float()
     chosen = logits.gather(-1, batch.target[:, None])[:, 0]
-    return chosen - logits.logsumexp(-1), chosen >= logits.amax(-1)
+    return -nn.functional.cross_entropy(logits, batch.target, reduction="none"), chosen >= logits.amax(-1)
 
 
 @contextmanager
@@ -229,8 +230,9 @@ class LiveModel(LM):
         """Return greedy or sampled continuations, through lm-eval's Hugging Face model on the same weights."""
         from lm_eval.models.huggingface import HFLM  # imports much that scoring by likelihood does not need
 
-        model = HFLM(pretrained=self.model, tokenizer=self.tokenizer, max_length=self.context, batch_size=16)
-        return model.generate_until(requests, disable_tqdm=True)
+        with _quiet():
+            model = HFLM(pretrained=self.model, tokenizer=self.tokenizer, max_length=self.context, batch_size=16)
+            return model.generate_until(requests, disable_tqdm=True)
 
 
 # --- from names to tasks, once --------------------------------------------------------------------------------------
@@ -252,9 +254,11 @@ def _quiet() -> Iterator[None]:
 def load_tasks(names: Sequence[str], include_path: str | Path = TASKS) -> dict[str, Task]:
     """Return lm-eval tasks by name; a name may be a task, a tag such as `nine`, or a group.
 
-    lm-eval's own task folder is read only when a name is not among ours. Raises ScoringError naming an unknown task
-    and the nearest names.
+    lm-eval's own task folder (14,000 tasks, seconds) is read only when a name is not among ours. Raises ScoringError
+    naming an unknown task and the nearest names, or a task whose data cannot be had.
     """
+    if not names:
+        return {}
     if not Path(include_path).is_dir():
         raise ScoringError(f"no folder of tasks at {include_path}; install from a clone with `pip install -e .`")
     ours = TaskManager(include_path=str(include_path), include_defaults=False)
@@ -263,19 +267,26 @@ def load_tasks(names: Sequence[str], include_path: str | Path = TASKS) -> dict[s
         if name not in manager.all_tasks:
             near = difflib.get_close_matches(name, ["heldout", *manager.all_tasks], n=3)
             raise ScoringError(f"no task {name!r}; near names: {', '.join(near) or 'none'}")
-    return manager.load(list(names))["tasks"]
+    return {task: made for name in names for task, made in _load(manager, name).items()}
+
+
+def _load(manager: TaskManager, name: str) -> dict[str, Task]:
+    try:
+        return manager.load([name])["tasks"]
+    except OSError as error:
+        raise ScoringError(f"cannot get the data of task {name!r} ({error}); it needs access to its source") from error
 
 
 def heldout_tasks(corpora: HeldOut) -> dict[str, Task]:
     """Return one rolling bits-per-byte task per domain, over its whole held-out documents."""
-    return {f"heldout_{domain}": _heldout_task(domain, corpora) for domain in corpora.families}
+    return {HELDOUT + domain: _heldout_task(domain, corpora) for domain in corpora.families}
 
 
 def _heldout_task(domain: str, corpora: HeldOut) -> ConfigurableTask:
     metric = {"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False}
     return ConfigurableTask(
         config={
-            "task": f"heldout_{domain}",
+            "task": HELDOUT + domain,
             "custom_dataset": partial(_texts, documents=list(corpora.heldout[domain])),
             "output_type": "loglikelihood_rolling",
             "test_split": "test",
@@ -344,7 +355,7 @@ def _row(task: Task, items: int, left_out: int, families: Mapping[str, str]) -> 
         "unit": UNITS.get(metric, metric),
         "higher_is_better": bool(task.higher_is_better()[metric]),
         "items": items,
-        "chance": _chance(task),
+        "chance": _chance(task) if UNITS.get(metric, metric) == "acc" else math.nan,
         "version": str(task.VERSION),
         "left_out": left_out,
         "metric": metric,
@@ -367,8 +378,8 @@ class Suite:
     """Tasks ready to score any model that shares the tokenizer.
 
     `tasks` is the task table (index `task`): family, unit, higher_is_better, items, chance, version, left_out (items
-    whose answer is longer than the context) and lm-eval's metric. `key` is a content hash of all that decides a score
-    except the model. A suite can be pickled, so a worker receives it ready made.
+    drawn but not scored, their answer being longer than the context) and lm-eval's metric. `key` is a content hash of
+    all that decides a score except the model. A suite can be pickled, so a worker receives it ready made.
     """
 
     tasks: pd.DataFrame
@@ -429,14 +440,13 @@ class Suite:
         training = model.training
         self.live.model = model.eval()
         try:
-            with _quiet():
-                results = evaluate(
-                    self.live,
-                    {"tasks": self.loaded},
-                    bootstrap_iters=0,
-                    log_samples=False,
-                    confirm_run_unsafe_code=self.unsafe_code,
-                )["results"]
+            results = evaluate(
+                self.live,
+                {"tasks": self.loaded},
+                bootstrap_iters=0,
+                log_samples=False,
+                confirm_run_unsafe_code=self.unsafe_code,
+            )["results"]
         finally:
             self.live.model = None
             model.train(training)
@@ -464,7 +474,7 @@ def _prepare(
             f"{name} runs code that the model wrote; allow it by unsafe_code=True and HF_ALLOW_CODE_EVAL=1"
         )
     task.set_fewshot_seed(FEWSHOT_SEED)
-    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+    if name.startswith(HELDOUT):
         limit = None
     documents, instances, left_out = _choose(task, live, limit, np.random.default_rng(seed))
     _freeze(task, documents, instances)

@@ -304,6 +304,10 @@ def test_a_generation_task_of_ones_own_equals_lm_evals_own_model(own_tasks, toke
     assert task[["family", "unit", "items", "version"]].tolist() == ["math", "exact_match", 4, "2"]
     oracle = HFLM(pretrained=model, tokenizer=tokenizer, max_length=CONTEXT, batch_size=1)
     instances = suite.loaded["copy_words"].instances
+    fresh = load_tasks(["copy_words"], own_tasks)["copy_words"]
+    fresh.set_fewshot_seed(scoring.FEWSHOT_SEED)
+    fresh.build_all_requests()
+    assert [instance.args for instance in instances] == [instance.args for instance in fresh.instances]
     suite.live.model = model
     assert suite.live.generate_until(instances) == oracle.generate_until(instances, disable_tqdm=True)
     assert 0 <= suite.score(model)["copy_words"] <= 1
