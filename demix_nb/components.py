@@ -20,17 +20,20 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import joblib
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import Accelerator
-from jaxtyping import Int, Int64
+from jaxtyping import Int64, Integer
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from demix_nb.corpora import Corpora
 from demix_nb.corpora import load as load_corpora
 from demix_nb.merging import delta
-from demix_nb.tables import content_hash
+from demix_nb.mixtures import recipe
+from demix_nb.parallel import fan_out
+from demix_nb.tables import atomic, content_hash
 
 RECORD = "training.json"
 FINAL_LR = 0.2  # cosine ends at 20 % of the peak, DeMix 3
@@ -39,6 +42,8 @@ BETAS = (0.9, 0.95)  # paper silent: usual for language models
 WEIGHT_DECAY = 0.1  # paper silent: usual for language models
 CLIP = 1.0  # gradient norm; paper silent: usual for language models
 CURVE_POINTS = 40  # loss-curve points kept in a record
+
+disable_progress_bar()  # models are saved and loaded by the dozen; a bar for each would bury the notebook's own
 
 
 class TrainingError(RuntimeError):
@@ -95,6 +100,56 @@ class Job:
         return content_hash(described)
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What all continued models of a run share; notebook 01 decides it, later notebooks read it."""
+
+    architecture: Architecture
+    general: str
+    beta: float
+    tokens: int  # the full budget of a component or reference
+    learning_rate: float
+    batch: int
+    schedule: str
+    base: Path
+    suites: tuple[str, ...]  # what every model is scored on
+    limit: int  # items per benchmark
+
+    def job(
+        self, name: str, kind: str, mixture: pd.Series, *, seed: int = 0, share: float = 1.0, beta: float | None = None
+    ) -> Job:
+        """Return the job that continues the base on the mixture's recipe for `share` of the token budget."""
+        blend = recipe(mixture, self.general, self.beta if beta is None else beta)
+        return Job(
+            name=name,
+            kind=kind,
+            recipe=blend.to_dict(),
+            mixture=mixture.to_dict(),
+            tokens=round(self.tokens * share),
+            learning_rate=self.learning_rate,
+            architecture=self.architecture,
+            seed=seed,
+            start=self.base,
+            batch=self.batch,
+            schedule=self.schedule,
+        )
+
+    def write(self, path: Path) -> None:
+        """Store the setting as JSON, atomically."""
+        with atomic(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), default=str, indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> "Setting":
+        """Read a setting; raises TrainingError when notebook 01 has not run."""
+        if not Path(path).is_file():
+            raise TrainingError(f"no {path}; run notebook 01 first (`demix-nb run components`)")
+        stored = json.loads(Path(path).read_text())
+        architecture = Architecture(**stored.pop("architecture"))
+        decoded = {"architecture": architecture, "base": Path(stored["base"]), "suites": tuple(stored["suites"])}
+        return cls(**stored | decoded)
+
+
 def read_record(directory: Path) -> dict:
     """Return a checkpoint's training record; raises TrainingError when the folder is none of ours."""
     path = Path(directory) / RECORD
@@ -124,7 +179,7 @@ def apportion(recipe: Mapping[str, float], sequences: int) -> dict[str, int]:
 
 
 def sequences_of(
-    tokens: Int[np.ndarray, " n"], count: int, context: int, *, rng: np.random.Generator
+    tokens: Integer[np.ndarray, " n"], count: int, context: int, *, rng: np.random.Generator
 ) -> Int64[np.ndarray, "count length"]:
     """Return `count` blocks of context + 1 tokens: every block once in random order, then again in another order."""
     blocks = (len(tokens) - 1) // context
@@ -253,31 +308,26 @@ def save(model: PreTrainedModel, tokenizer, record: dict, directory: Path) -> No
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _train_alone(job: Job, directory: Path, corpora_directory: Path) -> dict:
-    torch.set_num_threads(1)  # workers share the cores: more threads than cores make every loop crawl
-    return train(job, directory, corpora_directory)
-
-
 def train_all(jobs: Sequence[Job], directory: Path, corpora: Corpora, *, n_jobs: int = 2) -> Iterator[dict]:
     """Train the jobs side by side into `directory`/<name>; yield each record as it is done, finished ones first.
 
     A model already trained from the same job is not trained again. One thread per worker; the order of the records, but
     not the models, depends on timing.
     """
-    missing: list[Job] = []
+    missing: list[tuple] = []
     for job in unique(jobs):
         if finished(job, directory / job.name, corpora.key):
             yield read_record(directory / job.name)
         else:
-            missing.append(job)
-    if not missing:
-        return
-    call = joblib.delayed(_train_alone)
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-        parallel = joblib.Parallel(
-            n_jobs=min(n_jobs, len(missing)), return_as="generator_unordered", pre_dispatch="all"
-        )
-        yield from parallel(call(job, directory / job.name, corpora.directory) for job in missing)
+            missing.append((job, directory / job.name, corpora.directory))
+    yield from fan_out(train, missing, n_jobs=n_jobs)
+
+
+def records_table(records: Iterable[dict]) -> pd.DataFrame:
+    """Return the training records as a `models` table: kind, seed, tokens, seconds, loss (nats per token), delta."""
+    columns = ["kind", "seed", "tokens", "seconds", "loss", "delta", "learning_rate", "parameters", "key"]
+    frame = pd.DataFrame(list(records)).set_index("model")[columns]
+    return frame.sort_index().rename_axis("model")
 
 
 def unique(jobs: Iterable[Job]) -> list[Job]:

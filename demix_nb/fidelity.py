@@ -9,7 +9,7 @@ Source: DeMix (arXiv 2602.00747) 3.3.1, appendix D. We differ: recovery of a low
 always means full recovery and less than 1 always means worse.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -85,6 +85,24 @@ def compare(
     return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("measure")
 
 
+def report(
+    proxies: Mapping[str, tuple[pd.DataFrame, float]],
+    references: pd.DataFrame,
+    tasks: pd.DataFrame,
+    *,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Return the fidelity table of several kinds of proxy: index proxy; measure, value, low, high, tokens.
+
+    `proxies`: kind → (score table, training tokens a search with this kind costs; NaN for the ceiling).
+    """
+    parts = [
+        compare(scores, references, tasks, rng=rng).reset_index().assign(proxy=kind, tokens=tokens)
+        for kind, (scores, tokens) in proxies.items()
+    ]
+    return pd.concat(parts).set_index("proxy")
+
+
 def paired_difference(
     a: pd.DataFrame,
     b: pd.DataFrame,
@@ -140,10 +158,3 @@ def above_chance(scores: pd.Series, tasks: pd.DataFrame) -> pd.Series:
 def search_cost(components: int, component_tokens: float, trained: int = 0, trained_tokens: float = 0.0) -> float:
     """Return the training tokens a search spends; base and references are not counted (DeMix 3.3.1)."""
     return components * component_tokens + trained * trained_tokens
-
-
-def pooled(statistic: Callable[[ndarray], float], values: ndarray, *, rng: np.random.Generator, n: int = 2000) -> tuple:
-    """Return statistic(values) and its 95 % bootstrap interval over the first axis."""
-    draws = rng.integers(0, len(values), size=(n, len(values)))
-    low, high = np.quantile([statistic(values[draw]) for draw in draws], [0.025, 0.975])
-    return float(statistic(values)), float(low), float(high)

@@ -5,8 +5,12 @@ it, and the tests draw it again. Colours are Okabe & Ito's palette, which reader
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
@@ -59,3 +63,137 @@ def save(figure: Figure, path: Path | str) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+# --- the pipeline's figures: tables in, figure out ------------------------------------------------------------------
+
+
+def component_heatmap(scores: pd.DataFrame, tasks: pd.DataFrame, base: pd.Series) -> Figure:
+    """Bits per byte that each component saves (blue) or costs (red) against the base, component × benchmark."""
+    gain = (base - scores)[list(tasks.index)]
+    limit = float(np.abs(gain.to_numpy()).max())
+    figure, axes = plt.subplots(figsize=(1.6 + 0.55 * gain.shape[1], 1.2 + 0.42 * len(gain)))
+    sns.heatmap(gain, ax=axes, cmap="RdBu", center=0, vmin=-limit, vmax=limit, annot=True, fmt=".2f",
+                annot_kws={"size": 7}, cbar_kws={"label": "bits per byte saved"})  # fmt: skip
+    axes.set(xlabel="", ylabel="component")
+    axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right")
+    return figure
+
+
+def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+    """Training loss (nats per token) against tokens, one line per model."""
+    figure, axes = plt.subplots(figsize=(7, 3.4))
+    colours = sns.color_palette("husl", len(curves))
+    for colour, (name, curve) in zip(colours, curves.items(), strict=True):
+        tokens, loss = np.array(curve).T
+        axes.plot(tokens / 1e3, pd.Series(loss).rolling(5, min_periods=1).mean(), color=colour, label=name, lw=1.3)
+    axes.set(xlabel="thousand tokens", ylabel="training loss, nats per token")
+    axes.legend(ncols=2, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def merge_path(merged: pd.DataFrame, mixed: pd.DataFrame, families: Mapping[str, str]) -> Figure:
+    """Held-out score of the two ends' domains along the way between them, merged (lines) and really mixed (diamonds).
+
+    Index: weight of the second end. Columns: the two domains; unit bits per byte; `families` gives their colours.
+    """
+    figure, axes = plt.subplots(figsize=(6, 3.6))
+    for domain, line in zip(merged, ("-", "--"), strict=True):
+        colour = FAMILY_COLOURS.get(families[domain], GREY)
+        axes.plot(merged.index, merged[domain], line, color=colour, label=f"{domain}, merged")
+        axes.scatter(mixed.index, mixed[domain], color=colour, marker="D", s=36, label=f"{domain}, mixed")
+    axes.set(xlabel=f"weight of {list(merged)[-1]}", ylabel="bits per byte")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def fidelity_scatter(proxies: pd.DataFrame, references: pd.DataFrame, rho: pd.Series) -> Figure:
+    """Proxy against reference, family by family, in bits per byte; `rho` gives family → Spearman's ρ."""
+    figure, panels = plt.subplots(1, references.shape[1], figsize=(3.3 * references.shape[1], 3.2))
+    for axes, family in zip(np.atleast_1d(panels), references, strict=True):
+        axes.scatter(proxies[family], references[family], color=FAMILY_COLOURS.get(family, GREY), s=26)
+        axes.set(title=f"{family}: ρ = {rho[family]:.2f}", xlabel="proxy, bits per byte")
+    np.atleast_1d(panels)[0].set_ylabel("reference, bits per byte")
+    figure.tight_layout()
+    return figure
+
+
+def signal_bars(noise: pd.DataFrame, least: float) -> Figure:
+    """How many times more mixtures move a score than seeds do; columns ratio, family; below `least` it is left out."""
+    figure, axes = plt.subplots(figsize=(7, 0.6 + 0.3 * len(noise)))
+    table = noise.sort_values("ratio")
+    axes.barh(table.index, table["ratio"], color=[FAMILY_COLOURS.get(family, GREY) for family in table["family"]])
+    axes.axvline(least, color=BLACK, lw=1, ls="--")
+    axes.set(xlabel="spread between mixtures / spread between seeds", xscale="log")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def fidelity_cost(fidelity: pd.DataFrame, measure: str, searched: int) -> Figure:
+    """Fidelity against training tokens per kind of proxy, with intervals; the ceiling is a band over all costs.
+
+    Columns: proxy (index), measure, value, low, high, tokens (NaN for the ceiling).
+    """
+    rows = fidelity[fidelity["measure"] == measure]
+    figure, axes = plt.subplots(figsize=(6.4, 3.6))
+    ceiling = rows[rows["tokens"].isna()]
+    for _, row in ceiling.iterrows():
+        axes.axhspan(row["low"], row["high"], color=GREY, alpha=0.15, lw=0)
+        axes.axhline(row["value"], color=GREY, ls="--", lw=1, label="second seed of the references")
+    trained = rows[rows.index.str.startswith("trained")].sort_values("tokens")
+    for table, colour, label in (
+        (trained, SKY, "trained proxies"),
+        (rows.loc[["merged"]], VERMILION, "merged (DeMix)"),
+    ):
+        spread = [table["value"] - table["low"], table["high"] - table["value"]]
+        axes.errorbar(table["tokens"] / 1e6, table["value"], yerr=np.clip(spread, 0, None), color=colour, marker="o",
+                      capsize=3, label=label)  # fmt: skip
+    axes.set(xlabel=f"million training tokens to score {searched} mixtures", ylabel="Spearman's ρ", xscale="log")
+    axes.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def search_rounds(rounds: pd.DataFrame, winner: float) -> Figure:
+    """Macro rank of every mixture scored, round by round, and that of the proposed mixture (dashed line)."""
+    figure, axes = plt.subplots(figsize=(6, 3.4))
+    sns.stripplot(rounds, x="round", y="rank", ax=axes, color=BLUE, size=4, alpha=0.7, jitter=0.2)
+    best = rounds.groupby("round")["rank"].min().cummin()
+    axes.plot(range(len(best)), best, color=VERMILION, marker="o", label="best so far")
+    axes.axhline(winner, color=BLACK, ls="--", lw=1, label="proposed mixture")
+    axes.invert_yaxis()
+    axes.set(xlabel="round", ylabel="macro rank (1 = best)")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def mixture_bars(mixtures: pd.DataFrame, families: Mapping[str, str]) -> Figure:
+    """Shares of the candidates, one stacked bar per mixture, shades of the family's colour."""
+    figure, axes = plt.subplots(figsize=(7.2, 0.8 + 0.42 * len(mixtures)))
+    left = np.zeros(len(mixtures))
+    seen: dict[str, int] = {}
+    for name in mixtures:
+        family = families[name]
+        seen[family] = seen.get(family, 0) + 1
+        shade = sns.light_palette(FAMILY_COLOURS.get(family, GREY), n_colors=5)[-seen[family] % 5]
+        axes.barh(mixtures.index, mixtures[name], left=left, color=shade, label=name)
+        left += mixtures[name].to_numpy()
+    axes.set(xlabel="share", xlim=(0, 1))
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def quality(ranks: pd.DataFrame, references: int) -> Figure:
+    """Macro rank of really trained mixtures among the references, a dot per seed and the mean.
+
+    Columns: strategy, seed, macro; 1 is best of references + 1.
+    """
+    order = ranks.groupby("strategy")["macro"].mean().sort_values().index
+    figure, axes = plt.subplots(figsize=(6.4, 0.8 + 0.45 * len(order)))
+    sns.stripplot(ranks, x="macro", y="strategy", order=order, ax=axes, color=BLUE, size=6, alpha=0.6)
+    means = ranks.groupby("strategy")["macro"].mean()[order]
+    axes.scatter(means, range(len(order)), marker="|", s=400, color=VERMILION, zorder=3, label="mean over seeds")
+    axes.set(xlabel=f"macro rank among {references} references (1 = best)", ylabel="", xlim=(0.5, references + 1.5))
+    axes.legend(fontsize=8)
+    return figure

@@ -205,6 +205,15 @@ def caps(tokens: pd.Series, target_tokens: float, epochs: float) -> pd.Series:
     return (epochs * tokens / target_tokens).clip(upper=1.0)
 
 
+def upper_bounds(shares: Mapping[str, float], candidates: Sequence[str]) -> pd.Series:
+    """Return one cap per candidate, 1 where `shares` names none; raises MixtureError for an unknown name or odd cap."""
+    if unknown := [name for name in shares if name not in candidates]:
+        raise MixtureError(f"cap for unknown candidate {unknown[0]!r}; the candidates are {', '.join(candidates)}")
+    if odd := [name for name, share in shares.items() if not 0 <= share <= 1]:
+        raise MixtureError(f"cap of {odd[0]!r} is {shares[odd[0]]}; a cap is a share between 0 and 1")
+    return pd.Series({name: float(shares.get(name, 1.0)) for name in candidates})
+
+
 def read(path: str | Path, candidates: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[str]]:
     """Read mixtures as people have them; return the mixture table and one note per entry that was normalised.
 

@@ -26,3 +26,23 @@ def shared() -> Path:
 def rng() -> np.random.Generator:
     """Return a generator with a fixed seed."""
     return np.random.default_rng(20261122)
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory):
+    """Return three tiny domains of generated sentences, built through the real door for own corpora."""
+    from demix_nb import corpora
+
+    folder = tmp_path_factory.mktemp("own")
+    draw = np.random.default_rng(5)
+    words = {
+        "general": "the a river city people wrote about its long history and many small towns of north".split(),
+        "math": "let x be equal to three plus seven times the root of two minus one over five so".split(),
+        "code": "def return self for in range import if else lambda yield assert class with open as".split(),
+    }
+    for name, vocabulary in words.items():
+        lines = [" ".join(draw.choice(vocabulary, size=60)) + f" {draw.integers(1e9)}" for _ in range(400)]
+        (folder / f"{name}.jsonl").write_text("\n".join(f'{{"text": "{line}"}}' for line in lines))
+    return corpora.build(
+        folder.parent / "data", sources=folder, megabytes=0.12, vocab_size=400, heldout_kb=4, seed=0, n_jobs=1
+    )

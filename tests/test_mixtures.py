@@ -95,11 +95,11 @@ def test_impossible_bounds_are_named():
         mixtures.project(row, upper=0.3)
     with pytest.raises(MixtureError, match=r"lower bounds sum to 1.2"):
         mixtures.project(row, lower=0.4)
-    with pytest.raises(MixtureError, match="'math' has lower bound 0.5 above its upper bound 0.1"):
+    with pytest.raises(MixtureError, match=r"'math' has lower bound 0.5 above its upper bound 0.1"):
         mixtures.project(row, lower=pd.Series({"math": 0.5}), upper=pd.Series({"math": 0.1}))
     with pytest.raises(MixtureError, match="unknown candidate 'maths'"):
         mixtures.project(row, upper=pd.Series({"maths": 0.1}))
-    with pytest.raises(MixtureError, match="at most 0.5 < 1"):
+    with pytest.raises(MixtureError, match=r"at most 0.5 < 1"):
         mixtures.project(table([0.5, 0.5, 0.0]), upper=pd.Series({"general": 0.25, "math": 0.25}))
 
 
@@ -108,7 +108,7 @@ def test_recipe_dilutes_with_general():
     recipe = mixtures.recipe(alpha, "general", 0.5)
     assert recipe.to_dict() == pytest.approx({"general": 0.6, "math": 0.4, "code": 0.0})
     pd.testing.assert_series_equal(mixtures.recipe(alpha, "general", 1.0), alpha, check_names=False)
-    with pytest.raises(MixtureError, match="beta is 1.5"):
+    with pytest.raises(MixtureError, match=r"beta is 1.5"):
         mixtures.recipe(alpha, "general", 1.5)
     with pytest.raises(MixtureError, match="unknown candidate 'law'"):
         mixtures.recipe(alpha, "law", 0.5)

@@ -34,10 +34,10 @@ def test_wrong_tables_are_refused_by_name(tmp_path):
 
 
 def test_unreadable_tables_say_what_to_do(tmp_path):
-    with pytest.raises(TableError, match="no table at .*demix-nb run"):
+    with pytest.raises(TableError, match=r"no table at .*demix-nb run"):
         tables.read(tmp_path / "none.csv", "scores")
     (tmp_path / "cut.csv").write_bytes(b"")
-    with pytest.raises(TableError, match="cut.csv cannot be read"):
+    with pytest.raises(TableError, match=r"cut.csv cannot be read"):
         tables.read(tmp_path / "cut.csv", "scores")
     (tmp_path / "other.csv").write_text("name,a\nm0,1\n")
     with pytest.raises(TableError, match="no column 'mixture'"):
@@ -55,7 +55,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_a_target_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(TableError, match="cannot write .*choose a folder"):
+    with pytest.raises(TableError, match=r"cannot write .*choose a folder"):
         tables.write(SCORES, tmp_path / "file" / "scores.csv", "scores")
 
 

@@ -1,0 +1,30 @@
+"""What every notebook needs: a quiet start, the source of a function on the page, and a line in the closing table."""
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Code, display
+
+from demix_nb import figures, tables
+
+
+def begin(run_dir: str) -> Path:
+    """Set the figure style, silence libraries that chat, and return the run's folder as a path."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    figures.style()
+    return Path(run_dir)
+
+
+def show_source(function: Callable) -> None:
+    """Show the code that runs, highlighted, where a copy in the notebook would grow stale."""
+    display(Code(inspect.getsource(function), language="python"))
+
+
+def summarise(run_dir: Path, step: str, results: Mapping[str, object]) -> pd.DataFrame:
+    """Write `summary/<step>.csv`, the step's lines in the closing table of `demix-nb run`, and return it."""
+    frame = pd.DataFrame({"value": [str(value) for value in results.values()]}, index=list(results))
+    tables.write(frame.rename_axis("result"), run_dir / "summary" / f"{step}.csv", "summary")
+    return frame
