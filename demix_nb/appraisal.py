@@ -1,0 +1,129 @@
+"""Is a predictor any good? Learning curves, errors on runs it never saw, regret of its choice, honesty of its spread.
+
+Whatever is reported here was held out: a predictor sees `train` and is judged on `tests`, once. Nothing is tuned,
+stopped or selected on rows that are reported; RegMix's public notebook stops LightGBM early on the test set it reports.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from scipy.stats import norm
+
+from demix_nb.evidence import bootstrap_interval, spearman
+from demix_nb.predictors import PREDICTORS
+from demix_nb.runs import Runs
+
+LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)  # of the central intervals whose coverage is counted
+
+
+def errors(predicted: pd.DataFrame, actual: pd.DataFrame, *, rng: np.random.Generator) -> pd.DataFrame:
+    """Return per task ρ with its 95 % interval over mixtures, mean squared and mean absolute error, and the error of
+    always predicting the mean of `actual`, which any predictor must beat.
+    """
+    rows = {}
+    for task in predicted:
+        guess, truth = predicted[task].to_numpy(), actual.loc[predicted.index, task].to_numpy()
+        low, high = bootstrap_interval(spearman, guess, truth, rng=rng)
+        rows[task] = {
+            "rho": spearman(guess, truth), "low": low, "high": high,
+            "mse": ((guess - truth) ** 2).mean(), "mae": np.abs(guess - truth).mean(), "mean_mse": truth.var(),
+        }  # fmt: skip
+    return pd.DataFrame(rows).T.rename_axis("task")
+
+
+def learning_curve(
+    names: Sequence[str],
+    train: Runs,
+    tests: Mapping[str, Runs],
+    *,
+    sizes: Sequence[int],
+    subsets: int,
+    rng: np.random.Generator,
+    n_jobs: int = 1,
+) -> pd.DataFrame:
+    """Return ρ on every test set after fitting each predictor to `subsets` random choices of each size of `train`.
+
+    One row per predictor, size, subset, test set and task. All predictors see the same subsets; a size of all rows has
+    one subset. A predictor that refuses a size has a row with ρ missing and its reason in `refused`.
+    """
+    jobs = []
+    for size in sizes:
+        for subset, stream in enumerate(rng.spawn(1 if size == len(train) else subsets)):
+            some = train.sample(size, rng=stream)
+            streams = zip(names, stream.spawn(len(names)), strict=True)
+            jobs += [delayed(_one)(name, some, tests, subset, child) for name, child in streams]
+    return pd.DataFrame([row for rows in Parallel(n_jobs=n_jobs)(jobs) for row in rows])
+
+
+def _one(name: str, train: Runs, tests: Mapping[str, Runs], subset: int, rng: np.random.Generator) -> list[dict]:
+    start = {"predictor": name, "runs": len(train), "subset": subset}
+    try:
+        predictor = PREDICTORS[name](rng=rng).fit(train.mixtures, train.scores)
+    except ValueError as refusal:
+        return [start | {"test": test, "task": task, "rho": np.nan, "refused": str(refusal)}
+                for test in tests for task in train.scores]  # fmt: skip
+    rows = []
+    for test, runs in tests.items():
+        predicted = predictor.predict(runs.mixtures)
+        rho = spearman(predicted.to_numpy().T, runs.scores[predicted.columns].to_numpy().T)
+        rows += [
+            start | {"test": test, "task": task, "rho": r, "refused": ""}
+            for task, r in zip(predicted, rho, strict=True)
+        ]
+    return rows
+
+
+def over_subsets(curve: pd.DataFrame, *, rng: np.random.Generator) -> pd.DataFrame:
+    """Return mean ρ per predictor, size and test set with the 95 % interval of that mean over subsets.
+
+    Tasks are averaged within a subset first. Where there is one subset (all rows) there is no interval.
+    """
+    each = curve.groupby(["predictor", "runs", "test", "subset"], sort=False)["rho"].mean()
+    rows = {}
+    for key, rho in each.groupby(level=[0, 1, 2], sort=False):
+        known = rho.notna().all() and len(rho) >= 3
+        low, high = bootstrap_interval(_mean, rho.to_numpy(), rng=rng) if known else (np.nan, np.nan)
+        rows[key] = {"rho": rho.mean(), "low": low, "high": high, "subsets": len(rho)}
+    return pd.DataFrame(rows).T.rename_axis(["predictor", "runs", "test"])
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    return values.mean(axis=-1)
+
+
+def lead(curve: pd.DataFrame, better: str, worse: str, runs: int, *, rng: np.random.Generator) -> pd.DataFrame:
+    """Return per test set by how much ρ of one predictor exceeds another's on the same subsets, with its interval."""
+    each = curve[curve["runs"] == runs].pivot_table(
+        index=["test", "subset"], columns="predictor", values="rho", sort=False
+    )
+    rows = {}
+    for test, table in each.groupby(level="test", sort=False):
+        ahead = (table[better] - table[worse]).to_numpy()
+        low, high = bootstrap_interval(_mean, ahead, rng=rng)
+        rows[test] = {"lead": ahead.mean(), "low": low, "high": high, "subsets": len(ahead)}
+    return pd.DataFrame(rows).T.rename_axis("test")
+
+
+def regret(predicted: pd.DataFrame, actual: pd.DataFrame, *, higher_is_better: bool = False) -> pd.DataFrame:
+    """Return per task the run that the predictor would choose, its true rank (1 = best) and what the choice costs.
+
+    `regret` is in the score's unit; `typical` is what a run drawn at random costs on average.
+    """
+    sign = -1 if higher_is_better else 1
+    truth = sign * actual.loc[predicted.index, predicted.columns]
+    chosen = (sign * predicted).idxmin()
+    loss = pd.Series({task: truth.loc[chosen[task], task] for task in truth})
+    columns = {"chosen": chosen, "rank": (truth < loss).sum() + 1, "of": len(truth)}
+    return pd.DataFrame(columns | {"regret": loss - truth.min(), "typical": truth.mean() - truth.min()})
+
+
+def calibration(mean: pd.DataFrame, spread: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
+    """Return, for each level, the share of runs that lie within the central interval of that level around the mean.
+
+    The intervals are normal with the predicted spread; an honest spread covers a share equal to the level.
+    """
+    z = ((actual.loc[mean.index, mean.columns] - mean) / spread).abs().to_numpy()
+    covered = [float((z <= norm.ppf((1 + level) / 2)).mean()) for level in LEVELS]
+    return pd.DataFrame({"covered": covered}, index=pd.Index(LEVELS, name="level"))
