@@ -26,7 +26,7 @@ from joblib import Parallel, delayed
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from demix_nb import tables
-from demix_nb.sources import BUILTIN, CorpusError, Reader, origin, own, pieces, read_text, records
+from demix_nb.sources import AMOUNTS, BUILTIN, CorpusError, Reader, origin, own, pieces, read_text, records
 
 FAMILIES = ("general", "math", "code")
 END = "<|endoftext|>"  # follows every document
@@ -94,7 +94,8 @@ def build(
 
     `sources`: "builtin", or a folder with a file or folder per domain (see `sources.own`). `families`: a YAML file
     `domain: family`; without it, the part of the name before `_` if that is general, math or code, else the name
-    itself. `megabytes` (1e6 bytes) bounds each domain's training text; `heldout_kb` (1e3 bytes) is about its held-out
+    itself. `megabytes` (1e6 bytes) bounds the training text of the largest built-in domain, the others following
+    `sources.AMOUNTS`, and of each domain of your own; `heldout_kb` (1e3 bytes) is about its held-out
     text, on top. `general` names the domain that the base model is trained on.
 
     Raises CorpusError for missing, unreadable or too little text, for families that do not fit the domains, and where
@@ -109,8 +110,11 @@ def build(
     if (directory / "corpora.json").exists() and _manifest(directory)["inputs"] == inputs:
         return load(directory)
     _clear(directory)
-    budget = {"heldout": heldout_kb * 1e3, "train": megabytes * 1e6}  # bytes
-    work = [delayed(_domain)(name, reader, budget, seed) for name, reader in readers.items()]
+    amounts = AMOUNTS if sources == "builtin" else dict.fromkeys(readers, 1.0)
+    work = [
+        delayed(_domain)(name, reader, {"heldout": heldout_kb * 1e3, "train": megabytes * 1e6 * amounts[name]}, seed)
+        for name, reader in readers.items()
+    ]
     cleaned = dict(zip(readers, Parallel(n_jobs=n_jobs)(work), strict=True))
     drop_leaks(cleaned)
     for name, domain in cleaned.items():
