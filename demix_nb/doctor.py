@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
-from demix_nb.checkpoints import PROBLEMS, Checkpoint, by_name, open_checkpoint, vocabulary_hash
+from demix_nb.checkpoints import PROBLEMS, Checkpoint, all_finite, by_name, open_checkpoint, vocabulary_hash
 from demix_nb.merging import Bank
 
 DRIFT_LIMIT = 0.35  # paper silent: DeMix's largest δ is 0.10, unrelated weights have 0.71
@@ -157,7 +157,7 @@ def _dtypes(checkpoints: Mapping[str, Checkpoint]) -> Finding:
 def _finite(checkpoints: Mapping[str, Checkpoint]) -> Finding:
     for name, opened in checkpoints.items():
         for tensor in opened.files:
-            if not opened.read(tensor).isfinite().all():
+            if not all_finite(opened.read(tensor)):
                 return Finding("finite", False, f"'{name}': '{tensor}' holds NaN or infinity; train that model again")
     return Finding("finite", True, "all numbers are finite")
 

@@ -25,12 +25,12 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
 
-from demix_nb.checkpoints import Checkpoint, by_name, content_hash, open_alike
+from demix_nb.checkpoints import Checkpoint, all_finite, by_name, content_hash, open_alike
 from demix_nb.layout import Piece, blank_model, flat_vector, layout, stored_views
 from demix_nb.methods import METHODS, Method, gram, wide
 
 ROUNDING = 1e-6  # how far from 1 weights may sum: shares printed with seven digits
-BLOCK = 1 << 15  # numbers merged at a time from resident components, so that a block stays in the processor's cache
+BLOCK = 1 << 16  # numbers a thread merges at a time from resident components, so that they stay in its cache
 READ_BLOCK = 1 << 22  # numbers merged at a time from mapped files: 16 MB in float32
 RESIDENT_SHARE = 0.5  # of the free memory that resident components may take before "auto" streams them
 
@@ -258,7 +258,7 @@ class Bank:
     def _pieces(self, elementwise: bool, device: torch.device) -> Iterator[Piece]:
         if elementwise and self.stack is not None:
             whole = Piece(-1, None, (self.size,), (1,), 0)
-            return whole.blocks(BLOCK if device.type == "cpu" else READ_BLOCK)
+            return whole.blocks(BLOCK * torch.get_num_threads() if device.type == "cpu" else READ_BLOCK)
         return self._blocks() if elementwise else iter(self.slots.values())
 
     def _blocks(self) -> Iterator[Piece]:
@@ -270,7 +270,7 @@ class Bank:
         if self.stack is not None:
             return piece.of(self.stack, row * self.size)
         tensor = self.rows[row].read(piece.name, piece.rows)
-        if not tensor.isfinite().all():
+        if not all_finite(tensor):
             raise ValueError(f"{self.rows[row].directory}: '{piece.name}' holds NaN or infinity; train it again")
         return tensor
 

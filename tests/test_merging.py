@@ -1,6 +1,7 @@
 """The component bank: the live model against `from_pretrained`, linear merging against float64, and every bad input."""
 
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -144,6 +145,35 @@ def test_checkpoints_merge_as_by_mergekit(any_family, any_banks, method):
     expected = api.merge_state_dicts(states, method, parameters=parameters, **on)
     for name, tensor in any_banks["stacked"].merge(MIXTURE, method).items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-5)
+
+
+def test_blocks_of_any_size_give_the_same_bits(any_family, monkeypatch):
+    def everything(residency):
+        bank = Bank.load(*any_family, residency)
+        model = bank.model()
+        for method in ("linear", "task_arithmetic"):
+            bank.write(model, MIXTURE, method)
+            yield from (tensor.clone() for tensor in model.parameters())
+            yield from bank.merge(MIXTURE, method).values()
+        bank.write(model, MIXTURE, "karcher")
+        yield from (tensor.double() for tensor in model.parameters())
+        yield torch.tensor(bank.drift().to_numpy())
+        yield torch.tensor(bank.cosines().to_numpy())
+
+    whole = list(everything("stacked"))
+    for name, numbers in (("merging.BLOCK", 7), ("merging.READ_BLOCK", 40), ("methods.GRAM_BLOCK", 33)):
+        monkeypatch.setattr(f"demix_nb.{name}", numbers)
+    for residency in RESIDENCIES:
+        for expected, tensor in zip(whole, everything(residency), strict=True):
+            slack = 0 if tensor.dtype == torch.float32 else 1e-6  # sums over a tensor, whose order may change
+            torch.testing.assert_close(tensor, expected, rtol=slack, atol=slack)
+
+
+def test_a_bank_travels_to_workers(llama):
+    bank = Bank.load(*llama)
+    travelled = pickle.loads(pickle.dumps(bank))
+    assert all(tensor.equal(bank.merge(MIXTURE)[name]) for name, tensor in travelled.merge(MIXTURE).items())
+    assert travelled.key(MIXTURE) == bank.key(MIXTURE)
 
 
 def test_order_names_and_absent_components_do_not_matter(llama):
