@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from demix_nb import runner
+from demix_nb import gallery, runner
 
 DEFAULT_PROFILE = "laptop"
 
@@ -20,6 +20,15 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--run-dir", type=Path, help="where tables, models and copies go (default: data/runs/PROFILE)")
     run.add_argument("--force", action="store_true", help="run steps that are up to date, too")
     run.set_defaults(call=command_run)
+    shown = commands.add_parser("figures", help="keep a run's figures and tables, and write figures/README.md")
+    shown.add_argument("--profile", default=DEFAULT_PROFILE, help="whose figures (default: laptop)")
+    shown.add_argument("--run-dir", type=Path, help="where the run is (default: data/runs/PROFILE)")
+    shown.set_defaults(call=command_figures)
+    examine = commands.add_parser("doctor", help="say whether checkpoints can be merged, and how well")
+    examine.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="component checkpoint folders")
+    examine.add_argument("--base", type=Path, help="the checkpoint they were all trained from: adds drift and cosines")
+    examine.add_argument("--text", type=Path, help="a text file, one document per line: adds the loss barrier")
+    examine.set_defaults(call=command_doctor)
     return top
 
 
@@ -32,6 +41,26 @@ def command_run(options: argparse.Namespace) -> None:
     steps = runner.plan(options.steps, options.profile, overrides, options.run_dir)
     runner.run(steps, force=options.force, say=lambda line: print(line, flush=True))
     print(f"\n{runner.closing_table(steps)}\n\neverything is in {steps[0].run_dir}")
+
+
+def command_doctor(options: argparse.Namespace) -> None:
+    """Print one line per check; raises RunError when one fails."""
+    from demix_nb import doctor  # imports torch, which the other commands do not need
+
+    texts = options.text.read_text(encoding="utf-8").splitlines() if options.text else []
+    failed = 0
+    for finding in doctor.examine(options.directories, options.base, texts):
+        print(f"{'ok  ' if finding.passed else 'FAIL'} {finding.check}: {finding.sentence}", flush=True)
+        failed += not finding.passed
+    if failed:
+        raise runner.RunError("these checkpoints cannot be merged as they are")
+
+
+def command_figures(options: argparse.Namespace) -> None:
+    """Copy a run's figures and tables to where they are committed."""
+    run_dir = options.run_dir or runner.ROOT / "data" / "runs" / options.profile
+    shown = gallery.keep(options.profile, run_dir, runner.ROOT / "figures", runner.ROOT / "data" / "results")
+    print(f"{len(shown)} figures in {runner.ROOT / 'figures' / 'README.md'}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,8 +22,6 @@ from demix_nb.ranking import directions, family_scores
 
 TOP_SHARE = 0.25  # the best quarter of the references, DeMix 3.3.1
 MIN_REFERENCES = 4  # below this a quarter of the references is no set
-EVALUATION_TOKENS = 0.013e9  # one evaluation in training tokens at 1.7B, DeMix 3.3.1
-CHANCE_SD = 3.0  # accuracy counts when the median model is this many standard errors above chance
 
 
 class FidelityError(ValueError):
@@ -147,12 +145,6 @@ def usable(tasks: pd.DataFrame, ratio: pd.Series, *, unit: str, least: float) ->
             "between seeds; train longer, score more items (parameter limit), or lower min_signal_to_noise"
         )
     return kept
-
-
-def above_chance(scores: pd.Series, tasks: pd.DataFrame) -> pd.Series:
-    """Return which tasks a model beats chance on by 3 standard errors; tasks without a chance level count as beaten."""
-    error = np.sqrt(tasks["chance"] * (1 - tasks["chance"]) / tasks["items"])
-    return (scores.reindex(tasks.index) > tasks["chance"] + CHANCE_SD * error) | tasks["chance"].isna()
 
 
 def search_cost(components: int, component_tokens: float, trained: int = 0, trained_tokens: float = 0.0) -> float:

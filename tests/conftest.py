@@ -46,3 +46,8 @@ def small_data(tmp_path_factory):
     return corpora.build(
         folder.parent / "data", sources=folder, megabytes=0.12, vocab_size=400, heldout_kb=4, seed=0, n_jobs=1
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run unit tests first, then notebooks, then the browser: what is quick to fail fails first."""
+    items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in ("browser", "notebooks")])

@@ -83,12 +83,6 @@ def test_noisy_benchmarks_leave_the_rank(references):
         fidelity.usable(TASKS, ratio.replace({4.0: 0.1}).where(ratio.index != "c1", 5.0), unit="bpb", least=2)
 
 
-def test_accuracy_counts_only_above_chance():
-    tasks = TASKS.assign(unit="acc", chance=[0.25, 0.25, 0.5, np.nan], items=100)
-    scores = pd.Series({"g1": 0.25, "g2": 0.60, "m1": 0.55, "c1": 0.01})
-    assert fidelity.above_chance(scores, tasks).tolist() == [False, True, False, True]
-
-
 def test_cost_is_that_of_the_paper():
     assert fidelity.search_cost(7, 30e9) == 210e9
     assert fidelity.search_cost(0, 0, 112, 2e9) == 224e9

@@ -1,0 +1,106 @@
+"""The whole story at profile `smoke`, through the command a user calls: killed twice, resumed, finished, skipped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+from demix_nb import runner, tables
+from demix_nb.mixtures import recipe
+
+pytestmark = pytest.mark.notebooks
+
+
+def start(run_dir: Path, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "demix_nb", "run", "--profile", "smoke", "--run-dir", str(run_dir), *arguments]
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def kill_when(process: subprocess.Popen, reached, timeout: float = 240.0) -> None:
+    """Kill the run and everything it started, as a power cut would, once `reached()` holds."""
+    deadline = time.monotonic() + timeout
+    while not reached():
+        assert process.poll() is None, f"the run ended before it could be killed:\n{process.stdout.read()}"
+        assert time.monotonic() < deadline, "the run never got there"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def times(pattern: str, run_dir: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in run_dir.glob(pattern)}
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """Return the run's folder, what the finishing run printed, and what the two killed ones had left."""
+    run_dir = tmp_path_factory.mktemp("smoke") / "run"
+    left = {}
+    kill_when(start(run_dir), lambda: len(times("models/reference-*/training.json", run_dir)) >= 2)
+    left["models"] = times("models/*/training.json", run_dir)
+    kill_when(start(run_dir), lambda: len(times("cache/*.json", run_dir)) >= 35)
+    left["models"] |= times("models/*/training.json", run_dir)
+    left["scores"] = times("cache/*.json", run_dir)
+    process = start(run_dir)
+    printed, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, printed
+    return run_dir, printed, left
+
+
+def test_nothing_that_was_finished_is_done_again(story):
+    run_dir, _, left = story
+    assert len(left["models"]) >= 10 and len(left["scores"]) >= 35
+    assert {path: path.stat().st_mtime_ns for path in left["models"]} == left["models"]
+    assert {path: path.stat().st_mtime_ns for path in left["scores"]} == left["scores"]
+    assert not list(run_dir.glob("models/.*/training.json")), "half a model lies about"
+
+
+def test_the_run_ends_with_a_mixture_and_one_table(story):
+    run_dir, printed, _ = story
+    for number, step in enumerate(runner.STORY, start=1):
+        assert f"[{number}/{len(runner.STORY)}] {step}" in printed
+    assert "macro ρ" in printed and "DeMix beats uniform and natural" in printed
+    answer = yaml.safe_load((run_dir / "mixture.yaml").read_text())
+    mixture = tables.read(run_dir / "tables" / "named_mixtures.csv", "mixtures").loc["demix"]
+    assert answer["mixture"] == pytest.approx(mixture.to_dict(), abs=1e-5)
+    assert answer["recipe"] == pytest.approx(recipe(mixture, "general", 0.5).to_dict(), abs=1e-5)
+
+
+@pytest.mark.parametrize("step", runner.STORY)
+def test_executed_copies_are_lean_and_quiet(story, step):
+    path = story[0] / "notebooks" / f"{step}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert path.stat().st_size < 2e6 and "widgets" not in notebook.metadata
+    noise = [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
+    assert noise == []
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_a_second_run_does_nothing(story):
+    run_dir, _, _ = story
+    before = times("tables/*.csv", run_dir)
+    printed, _ = start(run_dir).communicate(timeout=300)
+    assert printed.count("up to date") == len(runner.STORY)
+    assert times("tables/*.csv", run_dir) == before
+
+
+def test_a_cap_and_another_predictor_change_only_the_search(story):
+    run_dir, _, _ = story
+    before = times("models/*/training.json", run_dir)
+    process = start(run_dir, "search", "-p", "caps={code_cpp: 0.05}")
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+    assert printed.count("up to date") == 2
+    answer = yaml.safe_load((run_dir / "mixture.yaml").read_text())
+    assert answer["mixture"]["code_cpp"] <= 0.05 + 1e-6 and answer["caps"] == {"code_cpp": 0.05}
+    assert times("models/*/training.json", run_dir) == before
