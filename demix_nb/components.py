@@ -89,7 +89,7 @@ class Job:
     architecture: Architecture
     seed: int = 0
     start: Path | None = None
-    batch: int = 4096  # tokens per step
+    batch: int = 2048  # tokens per step
     schedule: str = "cosine"  # or "constant", MergeMix's
     mixture: Mapping[str, float] = field(default_factory=dict)
 

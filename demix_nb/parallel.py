@@ -4,6 +4,7 @@ joblib's backend is a parameter of the surrounding `joblib.parallel_config`, so 
 and not a rewrite. Every worker has one thread: with more threads than cores, loops of small matrix products crawl.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -21,5 +22,13 @@ def fan_out(function: Callable, calls: Sequence[tuple], *, n_jobs: int, backend:
 
 
 def _alone(call: Callable) -> object:
-    with threadpool_limits(limits=1):
-        return call()
+    torch = sys.modules.get("torch")  # which keeps a count of its own
+    threads = torch and torch.get_num_threads()
+    try:
+        if torch:
+            torch.set_num_threads(1)
+        with threadpool_limits(limits=1):
+            return call()
+    finally:
+        if torch:
+            torch.set_num_threads(threads)

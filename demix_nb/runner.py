@@ -134,8 +134,8 @@ def typed(value: object, default: object, name: str) -> object:
 
 def closest(name: str, known: Sequence[str]) -> str:
     """Return the end of an error message that lists the known names, nearest first."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}? " * bool(near) + f"known: {', '.join(sorted(known))}"
+    near = [f"did you mean {hit}? " for hit in difflib.get_close_matches(name, known, n=1)]
+    return "".join(near) + f"known: {', '.join(sorted(known))}"
 
 
 def resolve(names: Sequence[str]) -> list[str]:
@@ -194,8 +194,8 @@ def run(steps: Sequence[Step], *, force: bool = False, say: Callable[[str], None
 def execute(step: Step) -> float:
     """Execute one notebook into the run's folder and stamp it; returns seconds."""
     began, started = time.perf_counter(), time.time()
-    step.stamp.unlink(missing_ok=True)
     try:
+        step.stamp.unlink(missing_ok=True)
         step.executed.parent.mkdir(parents=True, exist_ok=True)
         step.stamp.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -210,6 +210,7 @@ def execute(step: Step) -> float:
             dict(step.parameters),
             progress_bar=False,
             kernel_name="python3",
+            extra_arguments=["--IPKernelApp.log_level=40"],
             log_output=False,
         )
     except papermill.PapermillExecutionError as error:
