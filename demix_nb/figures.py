@@ -80,6 +80,16 @@ def component_heatmap(scores: pd.DataFrame, tasks: pd.DataFrame, base: pd.Series
     return figure
 
 
+def matrix(table: pd.DataFrame, label: str, *, signed: bool) -> Figure:
+    """A table of numbers as a heat map with its values; `signed` centres the colours on zero."""
+    figure, axes = plt.subplots(figsize=(2.2 + 0.6 * table.shape[1], 1.2 + 0.34 * len(table)))
+    colours = {"cmap": "RdBu", "center": 0} if signed else {"cmap": "Blues", "vmin": 0}
+    sns.heatmap(table, ax=axes, annot=True, fmt=".2f", annot_kws={"size": 7}, cbar_kws={"label": label}, **colours)
+    axes.set(xlabel="", ylabel="")
+    axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right")
+    return figure
+
+
 def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     """Training loss (nats per token) against tokens, one line per model."""
     figure, axes = plt.subplots(figsize=(7, 3.4))

@@ -48,11 +48,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Merges:
-    """One merged proxy per row of a mixture table."""
+    """One merged proxy per row of a mixture table; `seed` decides what random methods drop."""
 
     bank: Bank
     mixtures: pd.DataFrame
     method: str = "linear"
+    seed: int = 0
 
     def __post_init__(self) -> None:
         validate(self.mixtures, self.bank.names)
@@ -62,12 +63,12 @@ class Merges:
         return list(self.mixtures.index)
 
     def key(self, name: str) -> str:
-        return self.bank.key(self.mixtures.loc[name], self.method)
+        return self.bank.key(self.mixtures.loc[name], self.method, rng=np.random.default_rng(self.seed))
 
     def live(self, names: Sequence[str]) -> Iterator[tuple[str, PreTrainedModel]]:
         model = self.bank.model()
         for name in names:
-            self.bank.write(model, self.mixtures.loc[name], self.method)
+            self.bank.write(model, self.mixtures.loc[name], self.method, rng=np.random.default_rng(self.seed))
             yield name, model
 
 
@@ -110,6 +111,27 @@ def _score(source: Source, suite: Suite, cache: ScoreCache, keys: Mapping[str, s
     return done
 
 
+def score_table(
+    source: Source,
+    suite: Suite,
+    cache: ScoreCache,
+    *,
+    n_jobs: int = 2,
+    progress: Callable[..., Iterable] = lambda pairs, **_: pairs,
+) -> pd.DataFrame:
+    """Return the score table of a source, rows in its order; `progress(pairs, total=…, desc=…)` may draw a bar."""
+    found = dict(progress(score(source, suite, cache, n_jobs=n_jobs), total=len(source.names), desc="scores"))
+    return pd.DataFrame({name: found[name] for name in source.names}).T.rename_axis(index="mixture", columns=None)
+
+
+def checkpoint_folders(directory: str | Path) -> dict[str, Path]:
+    """Return name → folder of the checkpoints under `directory`; raises ValueError where there are fewer than two."""
+    found = {path.parent.name: path.parent for path in sorted(Path(directory).glob("*/config.json"))}
+    if len(found) < 2:
+        raise ValueError(f"{directory} holds {len(found)} checkpoint folders; give a folder with one per component")
+    return found
+
+
 @dataclass(frozen=True)
 class Study:
     """One run's folder, opened: candidate data, shared setting, components, tasks and cache. Notebook 01 makes it."""
@@ -135,24 +157,24 @@ class Study:
         heldout = self.suite.tasks.index.str.startswith("heldout_")
         return self.suite.tasks.assign(suite=np.where(heldout, "heldout", "nine"))
 
+    @property
+    def components(self) -> dict[str, Path]:
+        """The folder of each candidate's component."""
+        return {name: self.models / f"component-{name}" for name in self.data.domains}
+
     @cached_property
     def bank(self) -> Bank:
-        """The components, one per candidate."""
-        folders = {name: self.models / f"component-{name}" for name in self.data.domains}
-        return Bank.load(folders, base=self.setting.base)
+        """The components, in memory."""
+        return Bank.load(self.components, base=self.setting.base)
 
     @property
     def models(self) -> Path:
         """The folder of trained models."""
         return self.directory / "models"
 
-    def score(
-        self, source: Source, *, n_jobs: int, progress: Callable[..., Iterable] = lambda pairs, **_: pairs
-    ) -> pd.DataFrame:
-        """Return the score table of a source, rows in its order; `progress(pairs, total=…)` may draw a bar (tqdm)."""
-        pairs = score(source, self.suite, ScoreCache(self.directory / "cache"), n_jobs=n_jobs)
-        found = dict(progress(pairs, total=len(source.names), desc="scores"))
-        return pd.DataFrame({name: found[name] for name in source.names}).T.rename_axis(index="mixture", columns=None)
+    def score(self, source: Source, **options) -> pd.DataFrame:
+        """Return the score table of a source on this run's tasks; options as in `score_table`."""
+        return score_table(source, self.suite, ScoreCache(self.directory / "cache"), **options)
 
     def trained(self, prefix: str, names: Iterable[str]) -> Checkpoints:
         """Return the really trained models `<prefix>-<name>` of this run."""

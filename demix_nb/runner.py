@@ -193,7 +193,7 @@ def run(steps: Sequence[Step], *, force: bool = False, say: Callable[[str], None
 
 def execute(step: Step) -> float:
     """Execute one notebook into the run's folder and stamp it; returns seconds."""
-    began, started = time.perf_counter(), time.time()
+    began, started, key = time.perf_counter(), time.time(), step.key()
     try:
         step.stamp.unlink(missing_ok=True)
         step.executed.parent.mkdir(parents=True, exist_ok=True)
@@ -223,7 +223,7 @@ def execute(step: Step) -> float:
     files = {str(p.relative_to(step.run_dir)): file_hash(p) for p in written if p.stat().st_mtime >= started}
     took = time.perf_counter() - began
     with atomic(step.stamp) as temporary:
-        stamp = {"key": step.key(), "seconds": round(took, 1), "parameters": dict(step.parameters), "files": files}
+        stamp = {"key": key, "seconds": round(took, 1), "parameters": dict(step.parameters), "files": files}
         temporary.write_text(json.dumps(stamp, indent=1))
     return took
 
