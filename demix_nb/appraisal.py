@@ -4,6 +4,7 @@ Whatever is reported here was held out: a predictor sees `train` and is judged o
 stopped or selected on rows that are reported; RegMix's public notebook stops LightGBM early on the test set it reports.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from joblib import Parallel, delayed
 from scipy.stats import norm
 
 from demix_nb.evidence import bootstrap_interval, spearman
-from demix_nb.predictors import PREDICTORS
+from demix_nb.predictors import PREDICTORS, Predictor, out_of_fold
 from demix_nb.runs import Runs
 
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)  # of the central intervals whose coverage is counted
@@ -33,6 +34,15 @@ def errors(predicted: pd.DataFrame, actual: pd.DataFrame, *, rng: np.random.Gene
     return pd.DataFrame(rows).T.rename_axis("task")
 
 
+def held_out(
+    predictors: Mapping[str, Predictor], tests: Mapping[str, Runs], *, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Return `errors` of fitted predictors on every test set, index (predictor, test, task)."""
+    rows = {(name, test): errors(predictor.predict(runs.mixtures), runs.scores, rng=rng)
+            for name, predictor in predictors.items() for test, runs in tests.items()}  # fmt: skip
+    return pd.concat(rows, names=["predictor", "test"])
+
+
 def learning_curve(
     names: Sequence[str],
     train: Runs,
@@ -43,10 +53,10 @@ def learning_curve(
     rng: np.random.Generator,
     n_jobs: int = 1,
 ) -> pd.DataFrame:
-    """Return ρ on every test set after fitting each predictor to `subsets` random choices of each size of `train`.
+    """Return ρ and regret on every test set after fitting to `subsets` random choices of each size of `train`.
 
     One row per predictor, size, subset, test set and task. All predictors see the same subsets; a size of all rows has
-    one subset. A predictor that refuses a size has a row with ρ missing and its reason in `refused`.
+    one subset. A predictor that refuses a size has rows without numbers and its reason in `refused`.
     """
     jobs = []
     for size in sizes:
@@ -54,38 +64,55 @@ def learning_curve(
             some = train.sample(size, rng=stream)
             streams = zip(names, stream.spawn(len(names)), strict=True)
             jobs += [delayed(_one)(name, some, tests, subset, child) for name, child in streams]
-    return pd.DataFrame([row for rows in Parallel(n_jobs=n_jobs)(jobs) for row in rows])
+    return pd.concat(Parallel(n_jobs=n_jobs)(jobs), ignore_index=True)
 
 
-def _one(name: str, train: Runs, tests: Mapping[str, Runs], subset: int, rng: np.random.Generator) -> list[dict]:
-    start = {"predictor": name, "runs": len(train), "subset": subset}
+def cross_validated(names: Sequence[str], runs: Runs, *, rng: np.random.Generator, n_jobs: int = 1) -> pd.DataFrame:
+    """Return `errors` of out-of-fold predictions, index (predictor, task); all predictors share the split.
+
+    One that refuses has rows without numbers and its reason in `refused`.
+    """
+    rows = {}
+    for name, stream in zip(names, rng.spawn(len(names)), strict=True):
+        split = copy.deepcopy(rng)
+        try:
+            predictor = PREDICTORS[name](rng=stream, n_jobs=n_jobs)
+            guess = out_of_fold(predictor, runs.mixtures, runs.scores, rng=split)
+            rows[name] = errors(guess, runs.scores, rng=split).assign(refused="")
+        except ValueError as refusal:
+            rows[name] = pd.DataFrame({"refused": str(refusal)}, index=runs.scores.columns.rename("task"))
+    return pd.concat(rows, names=["predictor", "task"])
+
+
+def _one(name: str, train: Runs, tests: Mapping[str, Runs], subset: int, rng: np.random.Generator) -> pd.DataFrame:
+    tasks = train.scores.columns
     try:
         predictor = PREDICTORS[name](rng=rng).fit(train.mixtures, train.scores)
+        parts = {test: _judge(predictor.predict(runs.mixtures), runs, tasks) for test, runs in tests.items()}
     except ValueError as refusal:
-        return [start | {"test": test, "task": task, "rho": np.nan, "refused": str(refusal)}
-                for test in tests for task in train.scores]  # fmt: skip
-    rows = []
-    for test, runs in tests.items():
-        predicted = predictor.predict(runs.mixtures)
-        rho = spearman(predicted.to_numpy().T, runs.scores[predicted.columns].to_numpy().T)
-        rows += [
-            start | {"test": test, "task": task, "rho": r, "refused": ""}
-            for task, r in zip(predicted, rho, strict=True)
-        ]
-    return rows
+        nothing = pd.DataFrame({"rho": np.nan, "regret": np.nan, "refused": str(refusal)}, index=tasks)
+        parts = dict.fromkeys(tests, nothing)
+    return pd.concat(parts, names=["test", "task"]).reset_index().assign(predictor=name, runs=len(train), subset=subset)
 
 
-def over_subsets(curve: pd.DataFrame, *, rng: np.random.Generator) -> pd.DataFrame:
-    """Return mean ρ per predictor, size and test set with the 95 % interval of that mean over subsets.
+def _judge(predicted: pd.DataFrame, runs: Runs, tasks: pd.Index) -> pd.DataFrame:
+    actual = runs.scores[tasks]
+    rho = spearman(predicted.to_numpy().T, actual.to_numpy().T)
+    cost = regret(predicted, actual, runs.tasks["higher_is_better"])["regret"]
+    return pd.DataFrame({"rho": rho, "regret": cost, "refused": ""}, index=tasks)
+
+
+def over_subsets(curve: pd.DataFrame, measure: str = "rho", *, rng: np.random.Generator) -> pd.DataFrame:
+    """Return the mean measure per predictor, size and test set with the 95 % interval of that mean over subsets.
 
     Tasks are averaged within a subset first. Where there is one subset (all rows) there is no interval.
     """
-    each = curve.groupby(["predictor", "runs", "test", "subset"], sort=False)["rho"].mean()
+    each = curve.groupby(["predictor", "runs", "test", "subset"], sort=False)[measure].mean()
     rows = {}
-    for key, rho in each.groupby(level=[0, 1, 2], sort=False):
-        known = rho.notna().all() and len(rho) >= 3
-        low, high = bootstrap_interval(_mean, rho.to_numpy(), rng=rng) if known else (np.nan, np.nan)
-        rows[key] = {"rho": rho.mean(), "low": low, "high": high, "subsets": len(rho)}
+    for key, values in each.groupby(level=[0, 1, 2], sort=False):
+        known = values.notna().all() and len(values) >= 3
+        low, high = bootstrap_interval(_mean, values.to_numpy(), rng=rng) if known else (np.nan, np.nan)
+        rows[key] = {measure: values.mean(), "low": low, "high": high, "subsets": len(values)}
     return pd.DataFrame(rows).T.rename_axis(["predictor", "runs", "test"])
 
 
@@ -106,12 +133,12 @@ def lead(curve: pd.DataFrame, better: str, worse: str, runs: int, *, rng: np.ran
     return pd.DataFrame(rows).T.rename_axis("test")
 
 
-def regret(predicted: pd.DataFrame, actual: pd.DataFrame, *, higher_is_better: bool = False) -> pd.DataFrame:
+def regret(predicted: pd.DataFrame, actual: pd.DataFrame, higher_is_better: pd.Series) -> pd.DataFrame:
     """Return per task the run that the predictor would choose, its true rank (1 = best) and what the choice costs.
 
     `regret` is in the score's unit; `typical` is what a run drawn at random costs on average.
     """
-    sign = -1 if higher_is_better else 1
+    sign = higher_is_better.map({True: -1.0, False: 1.0})[predicted.columns]
     truth = sign * actual.loc[predicted.index, predicted.columns]
     chosen = (sign * predicted).idxmin()
     loss = pd.Series({task: truth.loc[chosen[task], task] for task in truth})

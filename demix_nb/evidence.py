@@ -20,15 +20,17 @@ def spearman(a: Float[ndarray, "..."], b: Float[ndarray, "..."]) -> Float[ndarra
 
     NaN where one side is constant: there is no order to agree on. Raises ValueError when the shapes differ.
     """
+    return pearson(rankdata(a, axis=-1), rankdata(b, axis=-1))
+
+
+def pearson(a: Float[ndarray, "..."], b: Float[ndarray, "..."]) -> Float[ndarray, "..."] | float:
+    """Pearson's r along the last axis, −1 … 1; NaN and ValueError as for `spearman`."""
     if a.shape != b.shape:
-        raise ValueError(
-            f"spearman compares arrays of one shape, got {a.shape} and {b.shape}; align them by name first"
-        )
-    a, b = (rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2 for values in (a, b))
-    scale = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+        raise ValueError(f"correlated arrays need one shape, got {a.shape} and {b.shape}; align them by name first")
+    a, b = (values - values.mean(axis=-1, keepdims=True) for values in (a, b))
     with np.errstate(invalid="ignore", divide="ignore"):
-        rho = (a * b).sum(-1) / scale
-    return rho if rho.ndim else float(rho)
+        r = (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    return r if r.ndim else float(r)
 
 
 def bootstrap_interval(

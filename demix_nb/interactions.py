@@ -7,7 +7,7 @@ itself, as coefficients of shares that sum to 1 sum to 0: it is what RegMix's Fi
 Where we differ: a sign is only believed beside its permutation null, corrected for asking many questions at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -29,12 +29,21 @@ def towards(centre: pd.Series, *names: str, step: float = STEP) -> pd.Series:
     return moved
 
 
-def effects(predictor, centre: pd.Series, tasks: pd.DataFrame, *, step: float = STEP) -> pd.DataFrame:
+def reached(mixtures: pd.DataFrame, *, step: float = STEP) -> list[str]:
+    """Return the candidates that some run gave a share of at least `step`: of others, an effect would be invented."""
+    return [name for name in mixtures if mixtures[name].max() >= step]
+
+
+def effects(
+    predictor, centre: pd.Series, tasks: pd.DataFrame, *, names: Sequence[str] = (), step: float = STEP
+) -> pd.DataFrame:
     """Return candidate × task: what the task gains per unit of share given to the candidate; positive is better.
 
-    Gains are in the unit of the scores that `predictor` was fitted to, signed by `higher_is_better`.
+    Gains are in the unit of the scores that `predictor` was fitted to, signed by `higher_is_better`. `names`: of these
+    candidates only, see `reached`.
     """
-    rows = pd.DataFrame({"": centre} | {name: towards(centre, name, step=step) for name in centre.index}).T
+    names = list(names) or list(centre.index)
+    rows = pd.DataFrame({"": centre} | {name: towards(centre, name, step=step) for name in names}).T
     predicted = predictor.predict(rows)
     gain = (predicted.drop(index="") - predicted.loc[""]) / step
     return (gain * _sign(tasks)[gain.columns]).rename_axis("candidate")
@@ -49,21 +58,28 @@ def linear_effects(
     return (table * _sign(tasks)[scores.columns]).rename_axis("candidate")
 
 
-def pairs(predictor, centre: pd.Series, task: str, tasks: pd.DataFrame, *, step: float = STEP) -> pd.DataFrame:
-    """Return candidate × candidate: second difference of one task's gain, per unit of share squared; diagonal missing.
+def pairs(
+    predictor, centre: pd.Series, tasks: pd.DataFrame, *, names: Sequence[str] = (), step: float = STEP
+) -> pd.DataFrame:
+    """Return (first, second) × task: second differences of the gain, per unit of share squared.
 
     f(both) − f(first) − f(second) + f(centre): positive where two candidates help more together than one by one, 0
-    everywhere for a linear predictor.
+    everywhere for a linear predictor. `names` as for `effects`.
     """
-    names = list(centre.index)
-    points = {(): centre} | {(a,): towards(centre, a, step=step) for a in names}
+    names = list(names) or list(centre.index)
+    points = {(): centre} | {(name,): towards(centre, name, step=step) for name in names}
     points |= {pair: towards(centre, *pair, step=step) for pair in combinations(names, 2)}
-    rows = pd.DataFrame(list(points.values()), index=["+".join(key) for key in points])
-    value = dict(zip(points, predictor.predict(rows)[task] * _sign(tasks)[task], strict=True))
-    table = pd.DataFrame(np.nan, index=names, columns=names)
-    for a, b in combinations(names, 2):
-        table.loc[a, b] = table.loc[b, a] = (value[a, b] - value[a,] - value[b,] + value[()]) / step**2
-    return table
+    predicted = predictor.predict(pd.DataFrame(list(points.values()), index=["+".join(key) for key in points]))
+    value = dict(zip(points, (predicted * _sign(tasks)[predicted.columns]).to_numpy(), strict=True))
+    rows = {(a, b): (value[a, b] - value[a,] - value[b,] + value[()]) / step**2 for a, b in combinations(names, 2)}
+    return pd.DataFrame(rows, index=predicted.columns).T.rename_axis(["first", "second"])
+
+
+def square(pair_values: pd.Series) -> pd.DataFrame:
+    """Return one task's pairs as a symmetric candidate × candidate table, the diagonal missing."""
+    names = list(dict.fromkeys([name for pair in pair_values.index for name in pair]))
+    half = pair_values.unstack().reindex(index=names, columns=names)
+    return half.combine_first(half.T).loc[names, names].rename_axis(index=None, columns=None)
 
 
 def _sign(tasks: pd.DataFrame) -> pd.Series:
@@ -87,13 +103,18 @@ def permutation_null(
     return np.stack([table.to_numpy() for table in Parallel(n_jobs=n_jobs)(delayed(effect)(deal) for deal in deals)])
 
 
-def significance(effect: pd.DataFrame, null: Float[ndarray, "permutation candidate task"]) -> pd.DataFrame:
+def significance(
+    effect: pd.DataFrame, null: Float[ndarray, "permutation candidate task"], *, pooled: bool = False
+) -> pd.DataFrame:
     """Return Benjamini–Hochberg q-values of all cells together: the false share among what is called an effect.
 
-    p = (1 + permutations at least as extreme) / (1 + permutations), two-sided (Phipson & Smyth 2010).
+    p = (1 + draws at least as extreme) / (1 + draws), two-sided (Phipson & Smyth 2010). `pooled` lets the tasks share
+    their draws: for standardised scores and one kind of predictor their nulls are alike, and few permutations suffice.
     """
-    extreme = (np.abs(null) >= np.abs(effect.to_numpy())).sum(axis=0)
-    p = (1 + extreme) / (1 + len(null))
+    draws, cells = np.abs(null), np.abs(effect.to_numpy())
+    if pooled:
+        draws = np.swapaxes(draws, 1, 2).reshape(-1, draws.shape[1], 1)
+    p = (1 + (draws >= cells).sum(axis=0)) / (1 + len(draws))
     return pd.DataFrame(false_discovery_control(p.ravel()).reshape(p.shape), effect.index, effect.columns)
 
 

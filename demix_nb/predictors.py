@@ -34,6 +34,10 @@ Scores = Float[ndarray, " mixture"]  # one task, in its own unit
 FOLDS = 5  # of the inner cross-validation of ridge and ensemble; RegMix appendix E
 CHUNK = 8192  # mixtures predicted at a time: bounds the memory of every predictor, however large the pool
 HUBER = 0.02  # where a residual stops counting squared, in units of the score; data mixing laws and OLMix alike
+NOISE_STARTS = (
+    -4.0,
+    -1.0,
+)  # log σ² to search from: "scores are exact", and "mostly noise", where shuffled scores belong
 SQRT5 = float(np.sqrt(5))
 
 
@@ -204,11 +208,10 @@ class GaussianProcess:
         self.z, self.centre, self.scale = np.sqrt(x), y.mean(), y.std()
         target, d = (y - self.centre) / self.scale, x.shape[1]
         bounds = [(-6, 8)] * d + [(-4, 6), (-12, 1)]  # log w, log s², log σ², for a target of variance 1
-        start = np.r_[np.zeros(d + 1), -4.0]  # one start: under the prior, others ended at the same optimum
-        found = minimize(
-            self._objective, start, (target,), "L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": 200}
-        )
-        self.theta = found.x
+        starts = [np.r_[np.zeros(d + 1), noise] for noise in NOISE_STARTS]
+        search = partial(minimize, self._objective, args=(target,), jac=True, method="L-BFGS-B", bounds=bounds)
+        found = [search(start, options={"maxiter": 200}) for start in starts]
+        self.theta = min(found, key=lambda result: result.fun).x
         self.factor = cho_factor(self._covariance(self.theta)[0], lower=True)
         self.weights = cho_solve(self.factor, target)
         return self
@@ -335,9 +338,12 @@ def convex_weights(predictions: Float[ndarray, "mixture member"], y: Scores) -> 
 
 
 def ridge(rng: np.random.Generator) -> RidgeCV:
-    """Linear model, ℓ₂ weight by 5-fold cross-validation (RegMix appendix E); shuffled, as rows may come in rounds."""
+    """Linear model, ℓ₂ weight by 5-fold cross-validation (RegMix appendix E).
+
+    Folds are shuffled, as rows may come in rounds; squared error, as the default R² is undefined for a fold of one row.
+    """
     split = KFold(FOLDS, shuffle=True, random_state=int(rng.integers(2**31)))
-    return RidgeCV(alphas=10.0 ** np.arange(-3, 4), cv=split)
+    return RidgeCV(alphas=10.0 ** np.arange(-3, 4), cv=split, scoring="neg_mean_squared_error")
 
 
 REGRESSORS = {

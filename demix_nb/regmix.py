@@ -1,6 +1,6 @@
 """RegMix's public run tables: what 512 + 256 tiny, 256 small and 64 large models scored on mixtures of 17 Pile domains.
 
-The one place where a mixture study published every run: training mixtures and validation losses of models with 1M, 60M
+The one place where a mixture study published every run: training mixtures and validation losses of models of 1M, 60M
 and 1B parameters (arXiv 2407.01492, sections 3 and 4). Replaying them costs minutes and trains nothing. The files are
 read from a folder, or fetched once from the public repository at a fixed commit and checked by sha256; none is in ours.
 
@@ -54,6 +54,11 @@ def load(directory: str | Path = "") -> dict[str, Runs]:
         raise RunsError(f"{folder} has no {missing[0]}; {HELP}")
     return {name: _runs(folder / pattern.format("mixture"), folder / pattern.format("pile_loss"))
             for name, pattern in SETS.items()}  # fmt: skip
+
+
+def printed(table: str) -> pd.DataFrame:
+    """Return a table of the paper as typed into `data/published/regmix_<table>.csv`, first column as index."""
+    return pd.read_csv(Path(__file__).parent.parent / "data" / "published" / f"regmix_{table}.csv", index_col=0)
 
 
 HELP = (

@@ -34,6 +34,17 @@ class Runs:
         """Return the runs at these positions."""
         return Runs(self.mixtures.iloc[rows], self.scores.iloc[rows], self.tasks, self.notes)
 
+    def only(self, tasks: list[str]) -> "Runs":
+        """Return the same runs with these tasks alone."""
+        return Runs(self.mixtures, self.scores[tasks], self.tasks.loc[tasks], self.notes)
+
+    def split(self, share: float, *, rng: np.random.Generator) -> tuple["Runs", "Runs"]:
+        """Return (the rest, a random `share` to hold out); raises RunsError when either would be empty."""
+        rows, held = rng.permutation(len(self)), round(share * len(self))
+        if not 0 < held < len(self):
+            raise RunsError(f"holding out {share:g} of {len(self)} runs leaves nothing on one side; give more runs")
+        return self.take(rows[held:]), self.take(rows[:held])
+
     def sample(self, n: int, *, rng: np.random.Generator) -> "Runs":
         """Return `n` runs drawn without replacement; raises RunsError when there are fewer."""
         if n > len(self):

@@ -53,6 +53,16 @@ def test_learning_curve_is_the_same_for_any_number_of_workers():
     pd.testing.assert_frame_equal(one, two, check_exact=True)
 
 
+def test_cross_validation_shares_its_split_and_says_who_refused(rng):
+    table = appraisal.cross_validated(("gaussian_process", "ridge", "lightgbm_demix"), runs(rng, 30), rng=rng)
+    assert "cannot split 24 rows" in table.loc[("lightgbm_demix", "loss"), "refused"]
+    able = table[table["refused"] == ""].droplevel("task")
+    assert (able["mse"] < able["mean_mse"]).all() and able.loc["gaussian_process", "rho"] > 0.9
+    twice = [appraisal.cross_validated(n, runs(np.random.default_rng(1), 30), rng=np.random.default_rng(2))
+             for n in (("ridge",), ("ridge", "mixing_law"))]  # fmt: skip
+    assert twice[0].loc[("ridge", "loss"), "rho"] == pytest.approx(twice[1].loc[("ridge", "loss"), "rho"], abs=0.01)
+
+
 def test_lead_is_the_paired_difference(rng):
     table = [{"predictor": p, "runs": 64, "subset": s, "test": "1M", "rho": base + 0.01 * s}
              for p, base in (("new", 0.9), ("old", 0.8)) for s in range(5)]  # fmt: skip
@@ -64,7 +74,7 @@ def test_lead_is_the_paired_difference(rng):
 def test_regret_by_hand(higher, chosen, rank, regret):
     actual = pd.DataFrame({"t": [1.0, 2.0, 5.0]}, index=list("abc"))
     predicted = pd.DataFrame({"t": [3.0, 0.0, 4.0]}, index=list("abc"))
-    row = appraisal.regret(predicted, actual, higher_is_better=higher).loc["t"]
+    row = appraisal.regret(predicted, actual, pd.Series({"t": higher})).loc["t"]
     assert (row["chosen"], row["rank"], row["of"], row["regret"]) == (chosen, rank, 3, pytest.approx(regret))
     assert row["typical"] == pytest.approx(7 / 3 if higher else 5 / 3)
 

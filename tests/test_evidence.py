@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from demix_nb.evidence import bootstrap_interval, spearman
+from demix_nb.evidence import bootstrap_interval, pearson, spearman
 
 
 def test_spearman_is_scipys_with_and_without_ties(rng):
@@ -12,6 +12,11 @@ def test_spearman_is_scipys_with_and_without_ties(rng):
     assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic)
     a, b = a.round(), b.round()
     assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic)
+
+
+def test_pearson_is_numpys(rng):
+    a, b = rng.normal(size=50), rng.normal(size=50)
+    assert pearson(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1])
 
 
 def test_spearman_of_a_batch_is_the_batch_of_spearmans(rng):

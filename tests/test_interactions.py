@@ -52,25 +52,37 @@ def test_one_solve_gives_what_the_ridge_predictor_gives(shares, scores, rng):
 
 def test_linear_predictors_have_no_second_differences(shares, scores, rng):
     predictor = PREDICTORS["ridge"](rng=rng).fit(shares, scores)
-    table = interactions.pairs(predictor, UNIFORM, "loss", TASKS)
-    assert np.nanmax(np.abs(table)) < 1e-8 and np.isnan(np.diag(table)).all()
+    table = interactions.pairs(predictor, UNIFORM, TASKS)
+    assert table.shape == (6, 2) and np.abs(table).max(axis=None) < 1e-8
 
 
 def test_second_differences_of_a_product_are_its_hessian():
     predictor = Known(lambda table: pd.DataFrame({"loss": -table["web"] * table["math"]}))
-    table = interactions.pairs(predictor, UNIFORM, "loss", TASKS)
+    table = interactions.square(interactions.pairs(predictor, UNIFORM, TASKS)["loss"])
     direction = pd.DataFrame(np.eye(4) - 0.25, NAMES, NAMES)  # eᵢ − c
     for a, b in [("web", "math"), ("web", "code"), ("books", "code")]:
         u, v = direction[a], direction[b]
         assert table.loc[a, b] == pytest.approx(u["web"] * v["math"] + u["math"] * v["web"])
     pd.testing.assert_frame_equal(table, table.T)
-    assert table.stack().idxmax() in [("web", "math"), ("math", "web")]  # the planted synergy, found non-linearly too
+    assert list(table) == NAMES and np.isnan(np.diag(table)).all()
 
 
 def test_a_curved_predictor_finds_the_planted_pair(shares, rng):
     scores = pd.DataFrame({"loss": 3 - 2 * shares["books"] * shares["code"]})
     predictor = PREDICTORS["gaussian_process"](rng=rng).fit(shares, scores)
-    assert set(interactions.pairs(predictor, UNIFORM, "loss", TASKS).stack().idxmax()) == {"books", "code"}
+    assert interactions.pairs(predictor, UNIFORM, TASKS)["loss"].idxmax() == ("books", "code")
+
+
+def test_candidates_that_no_run_tried_are_left_out(shares):
+    shares = shares.assign(code=shares["code"].clip(upper=0.05)).pipe(
+        lambda table: table.div(table.sum(axis=1), axis=0)
+    )
+    names = interactions.reached(shares)
+    assert names == ["web", "books", "math"]
+    predictor = Known(lambda table: table @ COEFFICIENTS)
+    some, every = (interactions.effects(predictor, UNIFORM, TASKS, names=given) for given in (names, ()))
+    pd.testing.assert_frame_equal(some, every.loc[names])
+    assert len(interactions.pairs(predictor, UNIFORM, TASKS, names=names)) == 3
 
 
 def ridge_effect(shares):
@@ -90,6 +102,17 @@ def test_planted_effects_are_significant_and_shuffled_ones_are_not(shares, score
         return bool((interactions.significance(effect(dealt), null) < 0.05).any(axis=None))
 
     assert np.mean([lucky() for _ in range(40)]) <= 0.15  # 5 % is the promise, 40 tries the precision
+
+
+def test_pooled_draws_agree_with_many_permutations(shares, rng):
+    scores = interactions.standardised(shares @ COEFFICIENTS + rng.normal(0, 0.3, (120, 2)))
+    effect = ridge_effect(shares)
+    many = interactions.significance(
+        effect(scores), interactions.permutation_null(effect, scores, permutations=1999, rng=rng)
+    )
+    few = interactions.permutation_null(effect, scores, permutations=999, rng=rng)
+    np.testing.assert_allclose(interactions.significance(effect(scores), few, pooled=True), many, atol=0.06)
+    assert interactions.significance(effect(scores), few[:9], pooled=True).min(axis=None) >= 1 / 19
 
 
 def test_q_values_are_never_below_the_resolution_of_the_permutations(shares, scores, rng):

@@ -66,6 +66,12 @@ def test_ridge_is_the_closed_form(rng):
     np.testing.assert_allclose(model.coef_, expected, rtol=1e-8)
 
 
+def test_ridge_chooses_its_penalty_even_with_one_row_per_fold(rng):
+    x = rng.dirichlet(np.ones(4), 8)
+    assert ridge(rng).fit(x, rng.normal(size=8)).alpha_ > 1  # noise: shrink
+    assert ridge(rng).fit(x, x @ [1.0, -2.0, 0.5, 0.0]).alpha_ < 0.01  # a plane: do not
+
+
 def test_gaussian_process_is_scikit_learns_at_the_same_scales(rng):
     x, new = rng.dirichlet(np.ones(4), 40), rng.dirichlet(np.ones(4), 15)
     y = ((np.sqrt(x) - np.sqrt(TARGET)) ** 2).sum(axis=1) + rng.normal(0, 0.01, 40)

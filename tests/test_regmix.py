@@ -158,5 +158,10 @@ def test_sampling_runs_keeps_rows_together(folder, rng):
     some = table.sample(4, rng=rng)
     assert len(some) == 4
     pd.testing.assert_frame_equal(some.scores, table.scores.loc[some.mixtures.index])
+    rest, held = table.split(1 / 3, rng=rng)
+    assert (len(rest), len(held)) == (4, 2) and not set(rest.scores.index) & set(held.scores.index)
+    with pytest.raises(RunsError, match="leaves nothing"):
+        table.split(0.01, rng=rng)
+    assert list(table.only(["Pile-CC"]).scores) == list(table.only(["Pile-CC"]).tasks.index) == ["Pile-CC"]
     with pytest.raises(RunsError, match="cannot draw 7 runs out of 6"):
         table.sample(7, rng=rng)
