@@ -125,14 +125,15 @@ def paired_difference(
 def signal_to_noise(references: pd.DataFrame, replicates: pd.DataFrame) -> pd.DataFrame:
     """Return how far mixtures move each column against how far a second seed does; columns signal, noise, ratio.
 
-    `replicates` are the same mixtures trained with another seed. Noise is the within-pair standard deviation, signal
-    the standard deviation between mixtures.
+    `replicates` are the same mixtures trained with another seed. Signal is the standard deviation between mixtures,
+    noise that of one training run: of the gaps between seeds, over √2. A gap common to all mixtures (one order of the
+    general text happens to suit) moves no mixture past another and is not counted.
     """
     shared = [name for name in references.index if name in replicates.index]
     if len(shared) < 2:
         raise FidelityError(f"{len(shared)} mixtures were trained twice; at least 2 are needed for the seed noise")
     gaps = references.loc[shared] - replicates.loc[shared]
-    table = pd.DataFrame({"signal": references.std(), "noise": np.sqrt((gaps**2).mean() / 2)})
+    table = pd.DataFrame({"signal": references.std(), "noise": gaps.std() / np.sqrt(2)})
     return table.assign(ratio=table["signal"] / table["noise"].clip(lower=1e-12))
 
 

@@ -195,15 +195,17 @@ def mixture_bars(mixtures: pd.DataFrame, families: Mapping[str, str]) -> Figure:
 
 
 def quality(ranks: pd.DataFrame, references: int) -> Figure:
-    """Macro rank of really trained mixtures among the references, a dot per seed and the mean.
+    """Place of really trained mixtures among the references by macro rank, a dot per seed and the mean.
 
-    Columns: strategy, seed, macro; 1 is best of references + 1.
+    Columns: strategy, seed, place; 1 is best of references + 1.
     """
-    order = ranks.groupby("strategy")["macro"].mean().sort_values().index
+    order = ranks.groupby("strategy")["place"].mean().sort_values().index
     figure, axes = plt.subplots(figsize=(6.4, 0.8 + 0.45 * len(order)))
-    sns.stripplot(ranks, x="macro", y="strategy", order=order, ax=axes, color=BLUE, size=6, alpha=0.6)
-    means = ranks.groupby("strategy")["macro"].mean()[order]
+    sns.stripplot(ranks, x="place", y="strategy", order=order, ax=axes, color=BLUE, size=6, alpha=0.6)
+    means = ranks.groupby("strategy")["place"].mean()[order]
     axes.scatter(means, range(len(order)), marker="|", s=400, color=VERMILION, zorder=3, label="mean over seeds")
-    axes.set(xlabel=f"macro rank among {references} references (1 = best)", ylabel="", xlim=(0.5, references + 1.5))
+    axes.set(
+        xlabel=f"place by macro rank among {references} references (1 = best)", ylabel="", xlim=(0.5, references + 1.5)
+    )
     axes.legend(fontsize=8)
     return figure

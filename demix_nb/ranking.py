@@ -61,9 +61,15 @@ def macro_rank(scores: pd.DataFrame, tasks: pd.DataFrame) -> pd.Series:
 
 
 def rank_among(scores: pd.DataFrame, references: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:
-    """Rank each row of `scores` among the references plus itself; families and `macro`, 1 = best (DeMix Table 3)."""
+    """Rank each row of `scores` among the references plus itself (DeMix Table 3).
+
+    Columns: the rank in each family, `macro` (their mean), and `place`: 1 + how many references have a better macro
+    rank. Families pull apart, so the best macro rank is far from 1; the place is not.
+    """
     rows = {}
     for name, row in scores.iterrows():
-        ranks = family_ranks(pd.concat([references, row.to_frame("\0").T]), tasks).loc["\0"]
-        rows[name] = {**ranks, "macro": ranks.mean()}
+        ranks = family_ranks(pd.concat([references, row.to_frame("\0").T]), tasks)
+        macro = ranks.mean(axis=1)
+        place = 1 + int((macro < macro["\0"]).sum())
+        rows[name] = {**ranks.loc["\0"], "macro": macro["\0"], "place": place}
     return pd.DataFrame(rows).T.rename_axis(index=scores.index.name)

@@ -29,7 +29,7 @@ SCHEMAS: dict[str, tuple[str, dict[str, str], bool]] = {
     "scores": ("mixture", {}, True),
     "fidelity": ("proxy", {"measure": "str", "value": "float", "low": "float", "high": "float"}, True),
     "ratios": ("family", {}, True),
-    "quality": ("model", {"strategy": "str", "seed": "int", "macro": "float"}, True),
+    "quality": ("model", {"strategy": "str", "seed": "int", "macro": "float", "place": "float"}, True),
     "summary": ("result", {"value": "str"}, False),
     "rounds": ("mixture", {"round": "int", "rank": "float"}, True),
 }
