@@ -12,7 +12,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 # Okabe & Ito (2008), "Color Universal Design"; yellow left out: it vanishes on white.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE, GREY = (
@@ -66,6 +68,13 @@ def save(figure: Figure, path: Path | str) -> Path:
 
 
 # --- the pipeline's figures: tables in, figure out ------------------------------------------------------------------
+
+
+def _plain_log(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers at 1, 2 and 5."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def component_heatmap(scores: pd.DataFrame, tasks: pd.DataFrame, base: pd.Series) -> Figure:
@@ -135,6 +144,7 @@ def signal_bars(noise: pd.DataFrame, least: float) -> Figure:
     axes.barh(table.index, table["ratio"], color=[FAMILY_COLOURS.get(family, GREY) for family in table["family"]])
     axes.axvline(least, color=BLACK, lw=1, ls="--")
     axes.set(xlabel="spread between mixtures / spread between seeds", xscale="log")
+    _plain_log(axes.xaxis)
     axes.grid(axis="y", visible=False)
     return figure
 
@@ -159,6 +169,7 @@ def fidelity_cost(fidelity: pd.DataFrame, measure: str, searched: int) -> Figure
         axes.errorbar(table["tokens"] / 1e6, table["value"], yerr=np.clip(spread, 0, None), color=colour, marker="o",
                       capsize=3, label=label)  # fmt: skip
     axes.set(xlabel=f"million training tokens to score {searched} mixtures", ylabel="Spearman's ρ", xscale="log")
+    _plain_log(axes.xaxis)
     axes.legend(fontsize=8, loc="lower right")
     return figure
 
