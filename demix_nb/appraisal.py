@@ -56,8 +56,15 @@ def learning_curve(
     """Return ρ and regret on every test set after fitting to `subsets` random choices of each size of `train`.
 
     One row per predictor, size, subset, test set and task. All predictors see the same subsets; a size of all rows has
-    one subset. A predictor that refuses a size has rows without numbers and its reason in `refused`.
+    one subset. A predictor that refuses a size has rows without numbers and its reason in `refused`. Raises ValueError
+    when a test set has a mixture that `train` has too: a seen run is no test.
     """
+    for test, runs in tests.items():
+        if (seen := runs.shared_with(train)).any():
+            first = runs.mixtures.index[seen.argmax()]
+            raise ValueError(
+                f"test set {test!r}: {seen.sum()} of its mixtures are fitted too, first {first!r}; drop them"
+            )
     jobs = []
     for size in sizes:
         for subset, stream in enumerate(rng.spawn(1 if size == len(train) else subsets)):

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from joblib import Parallel, delayed
 from numpy import ndarray
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize, nnls
 from scipy.spatial.distance import cdist
 from sklearn.linear_model import RidgeCV
@@ -236,7 +237,8 @@ class GaussianProcess:
         k, slope = self._covariance(theta)
         factor, noise = cho_factor(k, lower=True), np.exp(theta[-1])
         alpha = cho_solve(factor, target)
-        inner = np.outer(alpha, alpha) - cho_solve(factor, np.eye(len(target)))
+        triangle = np.tril(dpotri(factor[0], lower=True)[0])  # of K⁻¹, in half the time that solving for it takes
+        inner = np.outer(alpha, alpha) - triangle - np.tril(triangle, -1).T
         pull = inner * slope
         squares = pull.sum(axis=1) @ self.z**2 - (self.z * (pull @ self.z)).sum(axis=0)
         trace = noise * np.trace(inner)

@@ -38,6 +38,11 @@ class Runs:
         """Return the same runs with these tasks alone."""
         return Runs(self.mixtures, self.scores[tasks], self.tasks.loc[tasks], self.notes)
 
+    def shared_with(self, other: "Runs") -> np.ndarray:
+        """Return, run by run, whether `other` has a run with the same shares (to six digits, under any name)."""
+        known = set(map(tuple, other.mixtures[list(self.mixtures)].to_numpy().round(6)))
+        return np.array([tuple(row) in known for row in self.mixtures.to_numpy().round(6)])
+
     def split(self, share: float, *, rng: np.random.Generator) -> tuple["Runs", "Runs"]:
         """Return (the rest, a random `share` to hold out); raises RunsError when either would be empty."""
         rows, held = rng.permutation(len(self)), round(share * len(self))

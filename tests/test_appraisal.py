@@ -43,14 +43,22 @@ def test_learning_curve_learns_and_says_who_refused(rng):
 
 
 def test_learning_curve_is_the_same_for_any_number_of_workers():
-    train = runs(np.random.default_rng(0), 60)
+    train, test = (runs(np.random.default_rng(seed), 60) for seed in (0, 1))
     one, two = (
         appraisal.learning_curve(
-            ("ridge", "mixing_law"), train, {"t": train}, sizes=[30], subsets=2, rng=np.random.default_rng(4), n_jobs=n
+            ("ridge", "mixing_law"), train, {"t": test}, sizes=[30], subsets=2, rng=np.random.default_rng(4), n_jobs=n
         )
         for n in (1, 2)
     )
     pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def test_a_seen_mixture_is_no_test_under_any_name(rng):
+    train, test = runs(rng, 20), runs(rng, 5, "t")
+    leak = Runs(pd.concat([test.mixtures, train.mixtures[3:4].rename({"m03": "innocent"})]), test.scores, test.tasks)
+    with pytest.raises(ValueError, match=r"'held': 1 of its mixtures are fitted too, first 'innocent'"):
+        appraisal.learning_curve(["ridge"], train, {"held": leak}, sizes=[20], subsets=1, rng=rng)
+    assert train.shared_with(leak).tolist() == [name == "m03" for name in train.mixtures.index]
 
 
 def test_cross_validation_shares_its_split_and_says_who_refused(rng):
