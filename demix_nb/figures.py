@@ -89,10 +89,21 @@ def component_heatmap(scores: pd.DataFrame, tasks: pd.DataFrame, base: pd.Series
     return figure
 
 
-def matrix(table: pd.DataFrame, label: str, *, signed: bool) -> Figure:
-    """A table of numbers as a heat map with its values; `signed` centres the colours on zero."""
+def drift(table: pd.DataFrame) -> Figure:
+    """Size δ of every component's update, layer by layer (DeMix eq. 4).
+
+    Rows layers, columns components.
+    """
+    return _matrix(table, "δ of the layer", cmap="Blues", vmin=0)
+
+
+def cosines(table: pd.DataFrame) -> Figure:
+    """Cosine between the components' updates: which components moved the same way."""
+    return _matrix(table, "cosine between updates", cmap="RdBu", center=0)
+
+
+def _matrix(table: pd.DataFrame, label: str, **colours: object) -> Figure:
     figure, axes = plt.subplots(figsize=(2.2 + 0.6 * table.shape[1], 1.2 + 0.34 * len(table)))
-    colours = {"cmap": "RdBu", "center": 0} if signed else {"cmap": "Blues", "vmin": 0}
     sns.heatmap(table, ax=axes, annot=True, fmt=".2f", annot_kws={"size": 7}, cbar_kws={"label": label}, **colours)
     axes.set(xlabel="", ylabel="")
     axes.set_xticklabels(axes.get_xticklabels(), rotation=40, ha="right")
