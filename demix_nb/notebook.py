@@ -14,6 +14,7 @@ from demix_nb import figures, tables
 def begin(run_dir: str) -> Path:
     """Set the figure style, silence libraries that chat, and return the run's folder as a path."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="A worker stopped")  # loky replaces a worker that has grown; no loss
     figures.style()
     return Path(run_dir)
 
