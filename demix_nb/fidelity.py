@@ -79,8 +79,14 @@ def compare(
     point = measure(p.to_numpy(), r.to_numpy(), higher, families)
     draws = rng.integers(0, len(shared), size=(n, len(shared)))
     spread = measure(p.to_numpy()[draws], r.to_numpy()[draws], higher, families)
-    rows = {name: (float(point[name]), *np.nanquantile(spread[name], [0.025, 0.975])) for name in point}
+    rows = {name: (float(point[name]), *_interval(spread[name])) for name in point}
     return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("measure")
+
+
+def _interval(values: Float[ndarray, " resamples"]) -> tuple[float, float]:
+    """Return the central 95 % of the resamples where the measure is defined, NaN where it never is."""
+    defined = values[np.isfinite(values)]
+    return tuple(np.quantile(defined, [0.025, 0.975]).tolist()) if len(defined) else (np.nan, np.nan)
 
 
 def report(
@@ -118,7 +124,7 @@ def paired_difference(
     pa, pb, r = (table.to_numpy()[draws] for table in scores)
     first, second = (measure(p, r, higher, families) for p in (pa, pb))
     gaps = {name: first[name] - second[name] for name in first}
-    rows = {name: (gap[0], *np.nanquantile(gap[1:], [0.025, 0.975])) for name, gap in gaps.items()}
+    rows = {name: (gap[0], *_interval(gap[1:])) for name, gap in gaps.items()}
     return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("measure")
 
 
