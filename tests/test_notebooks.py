@@ -112,3 +112,9 @@ def test_a_cap_and_another_predictor_change_only_the_search(story):
     answer = yaml.safe_load((run_dir / "mixture.yaml").read_text())
     assert answer["mixture"]["code_cpp"] <= 0.05 + 1e-6 and answer["caps"] == {"code_cpp": 0.05}
     assert times("models/*/training.json", run_dir) == before
+
+
+def test_regmix_is_replayed_from_a_folder(shared, tmp_path):
+    printed = Command(tmp_path / "run", "paper_regmix", "-p", f"regmix_dir={shared / 'regmix'}").finish()
+    assert "[1/1] paper_regmix" in printed
+    assert len(times("figures/regmix_*.png", tmp_path / "run")) >= 10
