@@ -50,4 +50,4 @@ def small_data(tmp_path_factory):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run unit tests first, then notebooks, then the browser: what is quick to fail fails first."""
-    items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in ("browser", "notebooks")])
+    items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in ("browser", "notebooks", "slow")])

@@ -171,6 +171,7 @@ def test_names_count_and_order_does_not(name, scored, rng):
     pd.testing.assert_frame_equal(again, plain, check_exact=True)
 
 
+@pytest.mark.slow
 def test_ensemble_is_as_good_as_each_member_in_cross_validation(rng):
     members = ("ridge", "gaussian_process", "mixing_law")
     mixtures = simplex(rng, 60)

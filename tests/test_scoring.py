@@ -322,6 +322,7 @@ def test_tasks_that_run_code_stay_off_unless_allowed(own_tasks, tokenizer):
 # --- errors ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_unknown_name_lists_near_names(tokenizer):
     with pytest.raises(ScoringError, match="no task 'arc_easy_bbp'; near names: arc_easy_bpb"):
         Suite.build(["arc_easy_bbp"], tokenizer)
