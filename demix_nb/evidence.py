@@ -1,7 +1,7 @@
 """How sure we are: rank correlation and the interval around it.
 
 Every figure that is quoted carries an interval, and every module that quotes one takes it from here, so that two
-numbers in one table always mean the same thing. Both functions work along the last axis: a bootstrap is then one call
+numbers in one table always mean the same thing. Correlations work along the last axis: a bootstrap is then one call
 on an array (resamples, rows) and not a Python loop.
 
 Spearman (1904); percentile bootstrap: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
@@ -33,6 +33,15 @@ def pearson(a: Float[ndarray, "..."], b: Float[ndarray, "..."]) -> Float[ndarray
     return r if r.ndim else float(r)
 
 
+def interval(values: Float[ndarray, " draw"], level: float = 0.95) -> tuple[float, float]:
+    """Return the central interval that holds a share `level` of the finite values, in their unit; NaN where none is."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return np.nan, np.nan
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def bootstrap_interval(
     statistic: Callable,
     *arrays: Float[ndarray, "..."],
@@ -50,10 +59,7 @@ def bootstrap_interval(
         raise ValueError(f"a bootstrap needs arrays of one length of at least 3 rows, got lengths {sorted(rows)}")
     draws = rng.integers(0, min(rows), size=(n, min(rows)))
     values = np.asarray(statistic(*(array[draws] for array in arrays)))
-    values = values[np.isfinite(values)]
-    if len(values) < n / 2:
-        raise ValueError(
-            f"the statistic is undefined in {n - len(values)} of {n} resamples: is one array almost constant?"
-        )
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    undefined = n - int(np.isfinite(values).sum())
+    if undefined > n / 2:
+        raise ValueError(f"the statistic is undefined in {undefined} of {n} resamples: is one array almost constant?")
+    return interval(values, level)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from demix_nb.evidence import bootstrap_interval, pearson, spearman
+from demix_nb.evidence import bootstrap_interval, interval, pearson, spearman
 
 
 def test_spearman_is_scipys_with_and_without_ties(rng):
@@ -39,6 +39,18 @@ def test_lengths_must_agree():
         spearman(np.ones(3), np.ones(4))
     with pytest.raises(ValueError, match="one length"):
         bootstrap_interval(spearman, np.ones(3), np.ones(4), rng=np.random.default_rng(0))
+
+
+def test_an_interval_leaves_half_of_the_rest_on_either_side(rng):
+    values = rng.normal(size=1000)
+    low, high = interval(values, 0.8)
+    assert (values < low).sum() == (values > high).sum() == 100
+    assert interval(np.r_[values, np.nan, np.inf], 0.8) == (low, high)
+    assert interval(values)[0] < low < high < interval(values)[1]
+
+
+def test_no_interval_of_nothing():
+    assert np.isnan(interval(np.full(3, np.nan))).all() and np.isnan(interval(np.ones(0))).all()
 
 
 def test_interval_of_the_mean_is_the_normal_one(rng):
