@@ -91,7 +91,7 @@ def all_finite(tensor: Tensor) -> bool:
     return all(extreme.isfinite().item() for extreme in torch.aminmax(tensor))
 
 
-def content_hash(directory: str | Path) -> str:
+def folder_hash(directory: str | Path) -> str:
     """sha256 over the weights, configuration and tokenizer of one folder, whatever the folder is called."""
     kept = [path for pattern in ("*.safetensors", "*.json") for path in Path(directory).glob(pattern)]
     kept = [path for path in kept if not path.name.startswith(("training", "trainer"))]  # records, not the model

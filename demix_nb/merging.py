@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedModel
 
-from demix_nb.checkpoints import Checkpoint, all_finite, by_name, content_hash, open_alike
+from demix_nb.checkpoints import Checkpoint, all_finite, by_name, folder_hash, open_alike
 from demix_nb.layout import Piece, blank_model, flat_vector, layout, stored_views
 from demix_nb.methods import METHODS, Method, gram, wide
 
@@ -205,9 +205,9 @@ class Bank:
     ) -> str:
         """Content key of a proxy, 64 hex digits: what is merged and how, not what components or folders are called."""
         active = self._active(weights)
-        parts = sorted((content_hash(self.rows[k].directory), float(weights[self.names[k]]).hex()) for k in active)
+        parts = sorted((folder_hash(self.rows[k].directory), float(weights[self.names[k]]).hex()) for k in active)
         chosen = _method(method)
-        base = content_hash(self.base) if chosen.updates and self.base else None
+        base = folder_hash(self.base) if chosen.updates and self.base else None
         state = str(rng.bit_generator.state) if rng and chosen.random else None
         settings = dict(chosen.options) | dict(options or {})
         text = json.dumps([parts, base, method, settings, state], sort_keys=True)

@@ -19,7 +19,7 @@ import pandas as pd
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from demix_nb.checkpoints import content_hash
+from demix_nb.checkpoints import folder_hash
 from demix_nb.components import Setting
 from demix_nb.corpora import Corpora
 from demix_nb.corpora import load as load_corpora
@@ -83,7 +83,7 @@ class Checkpoints:
         return list(self.directories)
 
     def key(self, name: str) -> str:
-        return content_hash(self.directories[name])
+        return folder_hash(self.directories[name])
 
     def live(self, names: Sequence[str]) -> Iterator[tuple[str, PreTrainedModel]]:
         for name in names:

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from demix_nb.checkpoints import DTYPES, content_hash
+from demix_nb.checkpoints import DTYPES, folder_hash
 from demix_nb.merging import Bank
 from demix_nb.methods import METHODS
 
@@ -121,11 +121,11 @@ def _write_config(folder: Path, bank: Bank, weights: Mapping[str, float] | pd.Se
 
 def _card(title: str, bank: Bank, weights: Mapping[str, float] | pd.Series, method: str, settings: Mapping) -> str:
     rows = [
-        f"| {name} | {weights[name]:.6g} | `{content_hash(folder)}` |"
+        f"| {name} | {weights[name]:.6g} | `{folder_hash(folder)}` |"
         for name, folder in bank.directories.items()
         if weights.get(name, 0.0) != 0
     ]
-    rows += [f"| base | | `{content_hash(bank.base)}` |"] if bank.base and METHODS[method].updates else []
+    rows += [f"| base | | `{folder_hash(bank.base)}` |"] if bank.base and METHODS[method].updates else []
     listed = ", ".join(f"{name} = {value}" for name, value in settings.items()) or "none"
     return (
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [merge, model-soup]\n---\n"
