@@ -13,7 +13,6 @@ sequences are apportioned to domains by largest remainder instead of drawn at ra
 import json
 import math
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,7 +32,7 @@ from demix_nb.corpora import load as load_corpora
 from demix_nb.merging import delta
 from demix_nb.mixtures import recipe
 from demix_nb.parallel import fan_out
-from demix_nb.tables import atomic, content_hash
+from demix_nb.tables import atomic, atomic_folder, content_hash
 
 RECORD = "training.json"
 FINAL_LR = 0.2  # cosine ends at 20 % of the peak, DeMix 3
@@ -291,21 +290,18 @@ def _corpora(directory: Path) -> Corpora:
 
 
 def save(model: PreTrainedModel, tokenizer, record: dict, directory: Path) -> None:
-    """Write checkpoint, tokenizer and record beside `directory`, then move them into place in one step."""
-    directory = Path(directory)
+    """Write checkpoint, tokenizer and record beside `directory`, then move them into place in one step.
+
+    Raises TrainingError where the folder cannot be written; an older model there stays until the new one is whole.
+    """
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+        with atomic_folder(directory) as temporary:
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            (temporary / RECORD).write_text(json.dumps(record))
+            shutil.rmtree(directory, ignore_errors=True)
     except OSError as error:
-        raise TrainingError(f"cannot write {directory}: {error.strerror}; choose a folder you may write to") from error
-    try:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        (temporary / RECORD).write_text(json.dumps(record))
-        shutil.rmtree(directory, ignore_errors=True)
-        temporary.rename(directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        raise TrainingError(f"cannot write {directory}: {error.strerror or error}; choose a folder you may write to") from error
 
 
 def train_all(jobs: Sequence[Job], directory: Path, corpora: Corpora, *, n_jobs: int = 2) -> Iterator[dict]:

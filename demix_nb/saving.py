@@ -6,11 +6,8 @@ the work earlier (a full disk, an error, Ctrl-C) leaves nothing behind. The card
 """
 
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import reduce
 from itertools import groupby
 from math import prod
@@ -25,6 +22,7 @@ from torch import Tensor
 from demix_nb.checkpoints import DTYPES, folder_hash
 from demix_nb.merging import Bank
 from demix_nb.methods import METHODS
+from demix_nb.tables import atomic_folder
 
 SHARD_BYTES = 5_000_000_000  # per file, as transformers did for years: fits every file system and upload limit
 BESIDE = ("generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*")
@@ -56,10 +54,14 @@ def save(
     parts = bank.parts(weights, method, rng=rng, **how)
     settings = dict(METHODS[method].options) | how | ({"rng": state} if METHODS[method].random else {})
     shards = _shards(bank, weights, shard_bytes)
-    with _whole(directory, sum(_bytes(*tensor) for shard in shards for tensor in shard.values())) as folder:
-        _write_shards(folder, shards, parts)
-        _write_config(folder, bank, weights)
-        (folder / "README.md").write_text(_card(directory.name, bank, weights, method, settings), encoding="utf-8")
+    try:
+        with atomic_folder(directory) as folder:
+            _check_room(folder, sum(_bytes(*tensor) for shard in shards for tensor in shard.values()))
+            _write_shards(folder, shards, parts)
+            _write_config(folder, bank, weights)
+            (folder / "README.md").write_text(_card(directory.name, bank, weights, method, settings), encoding="utf-8")
+    except OSError as error:
+        raise OSError(f"cannot save to {directory} ({error}); free some space or choose another folder") from error
     return directory
 
 
@@ -137,18 +139,7 @@ def _card(title: str, bank: Bank, weights: Mapping[str, float] | pd.Series, meth
     )
 
 
-@contextmanager
-def _whole(directory: Path, size: int) -> Iterator[Path]:
-    """A hidden folder that becomes `directory` if all goes well and vanishes if not. `size`: bytes it will need."""
-    hidden = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}"
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        if (free := shutil.disk_usage(directory.parent).free) < size:
-            raise OSError(f"{size / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free")
-        hidden.mkdir()
-        yield hidden
-        os.replace(hidden, directory)
-    except OSError as error:
-        raise OSError(f"cannot save to {directory} ({error}); free some space or choose another folder") from error
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+def _check_room(place: Path, size: int) -> None:
+    """Raise OSError before anything is written where `size` bytes will not fit."""
+    if (free := shutil.disk_usage(place).free) < size:
+        raise OSError(f"{size / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free")

@@ -8,7 +8,9 @@ notebooks later. `data/README.md` explains every column.
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +56,23 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a hidden folder beside `path` and give it that name when the block ends well; else remove it.
+
+    Raises OSError where it cannot be made, or where `path` holds something when the block ends.
+    """
+    path = Path(path)
+    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hidden.mkdir()
+        yield hidden
+        os.replace(hidden, path)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def content_hash(*parts: object) -> str:

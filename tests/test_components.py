@@ -138,5 +138,18 @@ def test_bad_folders_are_named(small_data, base, tmp_path):
         list(components.train_all(twice, tmp_path, small_data))
 
 
+def test_a_save_that_fails_leaves_the_older_model(small_data, base, tmp_path, monkeypatch):
+    components.train(job("m", tokens=256), tmp_path / "m", small_data.directory)
+    before = weights(tmp_path / "m")
+
+    def full(*_args, **_how):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("transformers.PreTrainedTokenizerBase.save_pretrained", full)
+    with pytest.raises(TrainingError, match=r"cannot write .*m: No space left on device; choose a folder"):
+        components.train(job("m", tokens=512), tmp_path / "m", small_data.directory)
+    assert equal(weights(tmp_path / "m"), before) and list(tmp_path.iterdir()) == [tmp_path / "m"]
+
+
 def test_the_record_is_json_without_surprises(base):
     assert json.loads((base / "training.json").read_text())["recipe"] == {"general": 1.0}

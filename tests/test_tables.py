@@ -53,6 +53,21 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "model"
+    with pytest.raises(KeyboardInterrupt), tables.atomic_folder(path) as temporary:
+        (temporary / "weights").write_text("half")
+        raise KeyboardInterrupt
+    assert list(path.parent.iterdir()) == []
+    with tables.atomic_folder(path) as temporary:
+        (temporary / "weights").write_text("all")
+        assert not path.exists()
+    assert list(path.parent.iterdir()) == [path] and (path / "weights").read_text() == "all"
+    with pytest.raises(OSError, match="not empty"), tables.atomic_folder(path) as temporary:
+        (temporary / "weights").write_text("other")
+    assert list(path.parent.iterdir()) == [path] and (path / "weights").read_text() == "all"
+
+
 def test_a_target_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TableError, match=r"cannot write .*choose a folder"):
