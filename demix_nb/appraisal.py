@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from scipy.stats import norm
 
 from demix_nb.evidence import bootstrap_interval, spearman
+from demix_nb.parallel import fan_out
 from demix_nb.predictors import PREDICTORS, Predictor, out_of_fold
 from demix_nb.runs import Runs
 
@@ -65,13 +65,13 @@ def learning_curve(
             raise ValueError(
                 f"test set {test!r}: {seen.sum()} of its mixtures are fitted too, first {first!r}; drop them"
             )
-    jobs = []
+    calls = []
     for size in sizes:
         for subset, stream in enumerate(rng.spawn(1 if size == len(train) else subsets)):
             some = train.sample(size, rng=stream)
             streams = zip(names, stream.spawn(len(names)), strict=True)
-            jobs += [delayed(_one)(name, some, tests, subset, child) for name, child in streams]
-    return pd.concat(Parallel(n_jobs=n_jobs)(jobs), ignore_index=True)
+            calls += [(name, some, tests, subset, child) for name, child in streams]
+    return pd.concat(fan_out(_one, calls, n_jobs=n_jobs, ordered=True), ignore_index=True)
 
 
 def cross_validated(names: Sequence[str], runs: Runs, *, rng: np.random.Generator, n_jobs: int = 1) -> pd.DataFrame:

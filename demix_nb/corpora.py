@@ -22,10 +22,10 @@ import pandas as pd
 import yaml
 from datasketch import MinHash, MinHashLSH
 from jaxtyping import UInt
-from joblib import Parallel, delayed
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from demix_nb import tables
+from demix_nb.parallel import fan_out
 from demix_nb.sources import AMOUNTS, BUILTIN, CorpusError, Reader, origin, own, pieces, read_text, records
 
 FAMILIES = ("general", "math", "code")
@@ -111,11 +111,9 @@ def build(
         return load(directory)
     _clear(directory)
     amounts = AMOUNTS if sources == "builtin" else dict.fromkeys(readers, 1.0)
-    work = [
-        delayed(_domain)(name, reader, {"heldout": heldout_kb * 1e3, "train": megabytes * 1e6 * amounts[name]}, seed)
-        for name, reader in readers.items()
-    ]
-    cleaned = dict(zip(readers, Parallel(n_jobs=n_jobs)(work), strict=True))
+    budgets = {name: {"heldout": heldout_kb * 1e3, "train": megabytes * 1e6 * amounts[name]} for name in readers}
+    calls = [(name, reader, budgets[name], seed) for name, reader in readers.items()]
+    cleaned = dict(zip(readers, fan_out(_domain, calls, n_jobs=n_jobs, ordered=True), strict=True))
     drop_leaks(cleaned)
     for name, domain in cleaned.items():
         check_amount(name, domain, heldout_kb)

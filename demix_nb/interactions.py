@@ -13,10 +13,11 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from joblib import Parallel, delayed
 from numpy import ndarray
 from scipy.stats import false_discovery_control
 from sklearn.linear_model import Ridge
+
+from demix_nb.parallel import fan_out
 
 STEP = 0.1  # of share moved: large enough to leave the noise of trees behind, small enough to stay among the runs
 
@@ -98,9 +99,9 @@ def permutation_null(
 
     Whole rows are dealt, so that tasks keep their correlation. That is the world in which no candidate has any effect.
     """
-    deals = [pd.DataFrame(scores.to_numpy()[rng.permutation(len(scores))], scores.index, scores.columns)
+    deals = [(pd.DataFrame(scores.to_numpy()[rng.permutation(len(scores))], scores.index, scores.columns),)
              for _ in range(permutations)]  # fmt: skip
-    return np.stack([table.to_numpy() for table in Parallel(n_jobs=n_jobs)(delayed(effect)(deal) for deal in deals)])
+    return np.stack([table.to_numpy() for table in fan_out(effect, deals, n_jobs=n_jobs, ordered=True)])
 
 
 def significance(

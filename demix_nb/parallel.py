@@ -1,7 +1,8 @@
-"""One way to fan work out: training models, scoring proxies and fitting predictors all go through here.
+"""One way to fan work out: cleaning text, training models, scoring proxies and fitting predictors all go through here.
 
-joblib's backend is a parameter of the surrounding `joblib.parallel_config`, so a cluster (Ray, Dask) is a configuration
-and not a rewrite. Every worker has one thread: with more threads than cores, loops of small matrix products crawl.
+The engine is joblib's: processes on this machine unless a surrounding `joblib.parallel_config` says otherwise, so a
+cluster (Ray, Dask) is a configuration and not a rewrite. A call has one thread: with more threads than cores, loops of
+small matrix products crawl, and sums added in another order would make results depend on the number of workers.
 """
 
 import sys
@@ -12,13 +13,13 @@ import joblib
 from threadpoolctl import threadpool_limits
 
 
-def fan_out(function: Callable, calls: Sequence[tuple], *, n_jobs: int, backend: str = "loky") -> Iterator:
-    """Yield `function(*call)` for every call, in the order in which they finish; an error in one stops all."""
+def fan_out(function: Callable, calls: Sequence[tuple], *, n_jobs: int, ordered: bool = False) -> Iterator:
+    """Yield `function(*call)` for every call, as they finish or, `ordered`, as they were given; an error stops all."""
     if not calls:
         return
-    with joblib.parallel_config(backend=backend, inner_max_num_threads=1):
-        parallel = joblib.Parallel(n_jobs=min(n_jobs, len(calls)), return_as="generator_unordered", pre_dispatch="all")
-        yield from parallel(joblib.delayed(_alone)(partial(function, *call)) for call in calls)
+    order = "generator" if ordered else "generator_unordered"
+    parallel = joblib.Parallel(n_jobs=min(n_jobs, len(calls)), return_as=order, pre_dispatch="all")
+    yield from parallel(joblib.delayed(_alone)(partial(function, *call)) for call in calls)
 
 
 def _alone(call: Callable) -> object:

@@ -17,7 +17,6 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from joblib import Parallel, delayed
 from numpy import ndarray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.lapack import dpotri
@@ -25,9 +24,9 @@ from scipy.optimize import minimize, nnls
 from scipy.spatial.distance import cdist
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
-from threadpoolctl import threadpool_limits
 
 from demix_nb.mixtures import validate
+from demix_nb.parallel import fan_out
 
 Mixtures = Float[ndarray, "mixture candidate"]  # shares, rows sum to 1
 Scores = Float[ndarray, " mixture"]  # one task, in its own unit
@@ -61,9 +60,9 @@ class Predictor:
         mixtures, scores = _aligned(mixtures, scores)
         x, y = mixtures.to_numpy(), scores.to_numpy(float).T
         streams = copy.deepcopy(self.rng).spawn(len(y))  # copied: fitting twice gives the same model twice
-        jobs = (delayed(_learn)(self.make, x, column, stream) for column, stream in zip(y, streams, strict=True))
+        calls = [(self.make, x, column, stream) for column, stream in zip(y, streams, strict=True)]
         self.candidates = list(mixtures.columns)
-        self.columns = dict(zip(scores.columns, Parallel(n_jobs=self.n_jobs)(jobs), strict=True))
+        self.columns = dict(zip(scores.columns, fan_out(_learn, calls, n_jobs=self.n_jobs, ordered=True), strict=True))
         return self
 
     def predict(self, mixtures: pd.DataFrame, *, spread: bool = False) -> pd.DataFrame | tuple:
@@ -110,8 +109,7 @@ def _learn(make: Callable, x: Mixtures, y: Scores, rng: np.random.Generator):
     if np.ptp(y) == 0:
         raise ValueError(f"the score is constant over {len(y)} rows, there is nothing to learn; score more mixtures")
     x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)  # a worker gets copies in C order: sums round alike
-    with threadpool_limits(limits=1):
-        return make(rng).fit(x, y)
+    return make(rng).fit(x, y)
 
 
 def _folds(x: Mixtures, folds: int, rng: np.random.Generator) -> Int[ndarray, " mixture"]:
