@@ -301,7 +301,9 @@ def save(model: PreTrainedModel, tokenizer, record: dict, directory: Path) -> No
             (temporary / RECORD).write_text(json.dumps(record))
             shutil.rmtree(directory, ignore_errors=True)
     except OSError as error:
-        raise TrainingError(f"cannot write {directory}: {error.strerror or error}; choose a folder you may write to") from error
+        raise TrainingError(
+            f"cannot write {directory}: {error.strerror or error}; choose a folder you may write to"
+        ) from error
 
 
 def train_all(jobs: Sequence[Job], directory: Path, corpora: Corpora, *, n_jobs: int = 2) -> Iterator[dict]:
