@@ -11,29 +11,42 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-# name → (index, columns → kind); an open table also has one float column per candidate, task, family or domain
-SCHEMAS: dict[str, tuple[str, dict[str, str], bool]] = {
-    "corpora": ("domain", {"family": "str", "train_tokens": "int", "heldout_tokens": "int"}, True),
-    "tasks": (
-        "task",
-        {"family": "str", "unit": "str", "higher_is_better": "bool", "items": "int", "chance": "float"},
-        True,
-    ),
-    "models": ("model", {"kind": "str", "seed": "int", "tokens": "int", "seconds": "float", "loss": "float"}, True),
-    "mixtures": ("mixture", {}, True),
-    "scores": ("mixture", {}, True),
-    "fidelity": ("proxy", {"measure": "str", "value": "float", "low": "float", "high": "float"}, True),
-    "ratios": ("family", {}, True),
-    "quality": ("model", {"strategy": "str", "seed": "int", "macro": "float", "place": "float"}, True),
-    "summary": ("result", {"value": "str"}, False),
-    "rounds": ("mixture", {"round": "int", "rank": "float"}, True),
+
+@dataclass(frozen=True)
+class Schema:
+    """What a table must hold: the index's name and column → kind.
+
+    `open`: it has further columns, one per candidate, task, family or domain. `unique`: no index value comes twice.
+    `numeric`: every column holds numbers, the further ones too.
+    """
+
+    index: str
+    columns: Mapping[str, str]
+    open: bool = True
+    unique: bool = True
+    numeric: bool = False
+
+
+TASK = {"family": "str", "unit": "str", "higher_is_better": "bool", "items": "int", "chance": "float"}
+SCHEMAS = {
+    "corpora": Schema("domain", {"family": "str", "train_tokens": "int", "heldout_tokens": "int"}),
+    "tasks": Schema("task", TASK),
+    "models": Schema("model", {"kind": "str", "seed": "int", "tokens": "int", "seconds": "float", "loss": "float"}),
+    "mixtures": Schema("mixture", {}, numeric=True),
+    "scores": Schema("mixture", {}, numeric=True),
+    "fidelity": Schema("proxy", {"measure": "str", "value": "float", "low": "float", "high": "float"}, unique=False),
+    "ratios": Schema("family", {}, numeric=True),
+    "quality": Schema("model", {"strategy": "str", "seed": "int", "macro": "float", "place": "float"}),
+    "summary": Schema("result", {"value": "str"}, open=False),
+    "rounds": Schema("mixture", {"round": "int", "rank": "float"}, numeric=True),
 }
 
 
@@ -103,21 +116,21 @@ def file_hash(path: str | Path) -> str:
 
 def check(frame: pd.DataFrame, schema: str, where: str) -> pd.DataFrame:
     """Return `frame` with the schema's index and column types; raises TableError naming what is wrong."""
-    index, columns, is_open = SCHEMAS[schema]
-    if frame.index.name != index:
-        raise TableError(f"{where}: the first column is {frame.index.name!r}, expected {index!r}")
-    if missing := [name for name in columns if name not in frame.columns]:
-        raise TableError(f"{where}: column {missing[0]!r} is missing; expected {', '.join(columns)}")
-    if schema != "fidelity" and frame.index.has_duplicates:
-        raise TableError(f"{where}: {index} {frame.index[frame.index.duplicated()][0]!r} appears twice")
-    if not is_open and (extra := [name for name in frame.columns if name not in columns]):
+    wanted = SCHEMAS[schema]
+    if frame.index.name != wanted.index:
+        raise TableError(f"{where}: the first column is {frame.index.name!r}, expected {wanted.index!r}")
+    if missing := [name for name in wanted.columns if name not in frame.columns]:
+        raise TableError(f"{where}: column {missing[0]!r} is missing; expected {', '.join(wanted.columns)}")
+    if wanted.unique and frame.index.has_duplicates:
+        raise TableError(f"{where}: {wanted.index} {frame.index[frame.index.duplicated()][0]!r} appears twice")
+    if not wanted.open and (extra := [name for name in frame.columns if name not in wanted.columns]):
         raise TableError(f"{where}: unknown column {extra[0]!r}")
-    for name, kind in columns.items():
+    for name, kind in wanted.columns.items():
         try:
             frame = frame.assign(**{name: frame[name].astype(kind)})
         except (TypeError, ValueError) as error:
             raise TableError(f"{where}: column {name!r} must be {kind}: {error}") from error
-    if schema in ("mixtures", "scores") and (text := frame.select_dtypes(exclude="number").columns.tolist()):
+    if wanted.numeric and (text := frame.select_dtypes(exclude="number").columns.tolist()):
         raise TableError(f"{where}: column {text[0]!r} must hold numbers")
     return frame
 
@@ -136,7 +149,7 @@ def read(path: str | Path, schema: str) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise TableError(f"no table at {path}; run the notebook that writes it (`demix-nb run`), or check the path")
-    index = SCHEMAS[schema][0]
+    index = SCHEMAS[schema].index
     try:
         frame = pd.read_csv(path, dtype={index: str})
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:

@@ -30,7 +30,17 @@ def test_wrong_tables_are_refused_by_name(tmp_path):
         tables.write(pd.concat([SCORES, SCORES]), tmp_path / "scores.csv", "scores")
     with pytest.raises(TableError, match="column 'a' must hold numbers"):
         tables.write(SCORES.astype(str), tmp_path / "scores.csv", "scores")
+    with pytest.raises(TableError, match="unknown column 'note'"):
+        summary = pd.DataFrame({"value": ["1"], "note": [""]}, index=pd.Index(["a"], name="result"))
+        tables.write(summary, tmp_path / "summary.csv", "summary")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_of_measures_names_a_proxy_more_than_once(tmp_path):
+    index = pd.Index(["merged", "merged"], name="proxy")
+    measures = pd.DataFrame({"measure": ["rho", "error"], "value": 0.5, "low": 0.4, "high": 0.6}, index)
+    path = tables.write(measures, tmp_path / "fidelity.csv", "fidelity")
+    pd.testing.assert_frame_equal(tables.read(path, "fidelity"), measures)
 
 
 def test_unreadable_tables_say_what_to_do(tmp_path):
