@@ -1,14 +1,15 @@
-"""What every notebook needs: a quiet start, the source of a function on the page, and a line in the closing table."""
+"""What every notebook needs: a quiet start, a function's source on the page, when to assert a claim, its summary."""
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 from IPython.display import Code, display
 
 from demix_nb import figures, tables
+from demix_nb.sources import BUILTIN
 
 
 def begin(run_dir: str) -> Path:
@@ -22,6 +23,11 @@ def begin(run_dir: str) -> Path:
 def show_source(function: Callable) -> None:
     """Show the code that runs, highlighted, where a copy in the notebook would grow stale."""
     display(Code(inspect.getsource(function), language="python"))
+
+
+def claimed(strict: bool, candidates: Iterable[str]) -> bool:
+    """Return whether the full claim is asserted: where it was made, on the built-in candidates; yours may be harder."""
+    return strict and set(candidates) == set(BUILTIN)
 
 
 def summarise(run_dir: Path, step: str, results: Mapping[str, object]) -> pd.DataFrame:
