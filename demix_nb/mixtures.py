@@ -91,6 +91,21 @@ def natural(tokens: pd.Series) -> pd.Series:
     return tokens.astype(float) / tokens.sum()
 
 
+def temperature(tokens: pd.Series, power: float) -> pd.Series:
+    """Return natural shares to the power `power`, renormalised: 1 = natural, 0 = uniform (mT5, 2010.11934)."""
+    return natural(natural(tokens) ** power)
+
+
+def unimax(tokens: pd.Series, target_tokens: float, epochs: float) -> pd.Series:
+    """Return equal shares of `target_tokens`, but no candidate repeated more than `epochs` times (2304.09151).
+
+    What the small ones cannot take is shared by the others: water-filling, which is the KL projection of equal shares.
+    Raises MixtureError when all candidates together hold too little for that.
+    """
+    equal = uniform(list(natural(tokens).index)).to_frame("unimax").T
+    return project(equal, upper=caps(tokens, target_tokens, epochs)).loc["unimax"]
+
+
 def sample_uniform(candidates: Sequence[str], n: int, *, rng: np.random.Generator, prefix: str = "m") -> pd.DataFrame:
     """Draw `n` mixtures uniformly from the simplex (DeMix 2.4, step 1)."""
     return _table(rng.dirichlet(np.ones(len(candidates)), size=n), candidates, prefix)

@@ -124,6 +124,35 @@ def test_natural_and_caps():
         mixtures.caps(tokens, 0, 1)
 
 
+def test_temperature_runs_from_uniform_to_natural():
+    tokens = pd.Series({"general": 900, "math": 400, "code": 100})
+    pd.testing.assert_series_equal(mixtures.temperature(tokens, 1.0), mixtures.natural(tokens))
+    pd.testing.assert_series_equal(mixtures.temperature(tokens, 0.0), mixtures.uniform(NAMES))
+    assert mixtures.temperature(tokens, 0.5).to_dict() == pytest.approx(
+        {"general": 3 / 6, "math": 2 / 6, "code": 1 / 6}
+    )
+
+
+def water_filling(tokens, target, epochs):
+    """UniMax as its authors write it: smallest candidate first, each takes an equal part of what is left or its cap."""
+    left, shares = target, {}
+    for done, (name, size) in enumerate(tokens.sort_values().items()):
+        shares[name] = min(left / (len(tokens) - done), epochs * size)
+        left -= shares[name]
+    return pd.Series(shares)[tokens.index] / target
+
+
+def test_unimax_agrees_with_water_filling(rng):
+    for _ in range(30):
+        tokens = pd.Series(rng.integers(1, 1000, size=5), index=list("abcde"))
+        epochs = float(rng.choice([1, 5, 10]))
+        target = float(rng.uniform(0.2, 1)) * epochs * tokens.sum()
+        ours = mixtures.unimax(tokens, target, epochs)
+        assert np.allclose(ours, water_filling(tokens, target, epochs), atol=1e-9)
+    with pytest.raises(MixtureError, match=r"at most 0.5 < 1"):
+        mixtures.unimax(tokens, 2 * epochs * tokens.sum(), epochs)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "yaml", "json"])
 def test_reading_normalises_counts_and_says_so(tmp_path, suffix):
     path = tmp_path / f"mix.{suffix}"
