@@ -5,34 +5,40 @@ mixture: nothing is trained and nothing touches the disk. `Checkpoints` loads mo
 references or trained proxies. `score` does the rest, for any source: scores are kept by content (weights, mixture,
 method, tasks), so what was scored once is never scored again and a killed run goes on where it stopped.
 
+A *kind of proxy* is a function from a mixture table to a score table: `Merged`, `Trained`, an `ensemble.Ensemble`, or
+a `calibration.Fused` on top of one. Search, fidelity and regression take any of them.
+
 Source: DeMix (arXiv 2602.00747) 2.2, eq. 6.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from demix_nb.checkpoints import folder_hash
-from demix_nb.components import Setting
+from demix_nb.components import Setting, train_all
 from demix_nb.corpora import Corpora
 from demix_nb.corpora import load as load_corpora
+from demix_nb.ensemble import Ensemble, token_logs
 from demix_nb.merging import Bank
 from demix_nb.mixtures import validate
 from demix_nb.parallel import fan_out
 from demix_nb.scoring import ScoreCache, Suite, score_key
+from demix_nb.tables import atomic
 
 CHUNK = 6  # models a worker scores between two reports; the suite travels once per chunk
 
 disable_progress_bar()  # checkpoints are loaded by the dozen; a bar for each would bury the notebook's own
 
-Scored = tuple[str, pd.Series]  # name, task → score
+Progress = Callable[..., Iterable]  # progress(pairs, total=…, desc=…), a tqdm say
 
 
 @runtime_checkable
@@ -48,12 +54,19 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Merges:
-    """One merged proxy per row of a mixture table; `seed` decides what random methods drop."""
+    """One merged proxy per row of a mixture table; `seed` decides what random methods drop.
+
+    `power` and `scale` calibrate: Θ_base + scale · Σ αᵢ^power (Θᵢ − Θ_base), weights not renormalised. Other than 1
+    they need a method on updates (`task_arithmetic`).
+    """
 
     bank: Bank
     mixtures: pd.DataFrame
     method: str = "linear"
     seed: int = 0
+    power: float = 1.0
+    scale: float = 1.0
+    options: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         validate(self.mixtures, self.bank.names)
@@ -62,13 +75,23 @@ class Merges:
     def names(self) -> Sequence[str]:
         return list(self.mixtures.index)
 
+    @property
+    def _options(self) -> dict[str, float]:
+        return dict(self.options) | ({"scale": self.scale} if self.scale != 1 else {})
+
+    def _weights(self, name: str) -> pd.Series:
+        return self.mixtures.loc[name] ** self.power
+
     def key(self, name: str) -> str:
-        return self.bank.key(self.mixtures.loc[name], self.method, rng=np.random.default_rng(self.seed))
+        rng = np.random.default_rng(self.seed)
+        return self.bank.key(self._weights(name), self.method, self._options, rng)
 
     def live(self, names: Sequence[str]) -> Iterator[tuple[str, PreTrainedModel]]:
         model = self.bank.model()
         for name in names:
-            self.bank.write(model, self.mixtures.loc[name], self.method, rng=np.random.default_rng(self.seed))
+            rng = np.random.default_rng(self.seed)
+            normalize = self.power == 1
+            self.bank.write(model, self._weights(name), self.method, rng=rng, normalize=normalize, **self._options)
             yield name, model
 
 
@@ -90,37 +113,63 @@ class Checkpoints:
             yield name, AutoModelForCausalLM.from_pretrained(self.directories[name])
 
 
-def score(source: Source, suite: Suite, cache: ScoreCache, *, n_jobs: int = 2) -> Iterator[Scored]:
-    """Yield (name, scores) for every model of `source`: first those already scored, then the others as they finish."""
+@runtime_checkable
+class Cache(Protocol):
+    """What is known of a model by content key; `put` is atomic."""
+
+    def get(self, key: str) -> object | None: ...
+
+    def put(self, key: str, value: object) -> None: ...
+
+
+class AnswerCache:
+    """Log-probabilities of answer tokens by content: one .npy file per key."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+
+    def get(self, key: str) -> Float[np.ndarray, " answers"] | None:
+        path = self.directory / f"{key}.npy"
+        return np.load(path) if path.is_file() else None
+
+    def put(self, key: str, value: Float[np.ndarray, " answers"]) -> None:
+        with atomic(self.directory / f"{key}.npy") as temporary, open(temporary, "wb") as file:
+            np.save(file, value)
+
+
+def measured(
+    source: Source, suite: Suite, measure: Callable[[Suite, PreTrainedModel], object], cache: Cache, *, n_jobs: int = 2
+) -> Iterator[tuple[str, object]]:
+    """Yield (name, measure(suite, model)) for the models of `source`: first what `cache` holds, then as they finish."""
     keys = {name: score_key(source.key(name), suite.key) for name in source.names}
     stored = {name: cache.get(key) for name, key in keys.items()}
-    yield from ((name, scores) for name, scores in stored.items() if scores is not None)
-    missing = [name for name, scores in stored.items() if scores is None]
+    yield from ((name, value) for name, value in stored.items() if value is not None)
+    missing = [name for name, value in stored.items() if value is None]
     chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
-    calls = [(source, suite, cache, {name: keys[name] for name in chunk}) for chunk in chunks]
-    for done in fan_out(_score, calls, n_jobs=n_jobs):
+    calls = [(source, partial(measure, suite), cache, {name: keys[name] for name in chunk}) for chunk in chunks]
+    for done in fan_out(_measure, calls, n_jobs=n_jobs):
         yield from done
 
 
-def _score(source: Source, suite: Suite, cache: ScoreCache, keys: Mapping[str, str]) -> list[Scored]:
+def _measure(source: Source, measure: Callable, cache: Cache, keys: Mapping[str, str]) -> list[tuple[str, object]]:
     done = []
     for name, model in source.live(list(keys)):
-        scores = suite.score(model)
-        cache.put(keys[name], scores)
-        done.append((name, scores))
+        value = measure(model)
+        cache.put(keys[name], value)
+        done.append((name, value))
     return done
 
 
+def _silent(pairs: Iterable, **_: object) -> Iterable:
+    return pairs
+
+
 def score_table(
-    source: Source,
-    suite: Suite,
-    cache: ScoreCache,
-    *,
-    n_jobs: int = 2,
-    progress: Callable[..., Iterable] = lambda pairs, **_: pairs,
+    source: Source, suite: Suite, cache: ScoreCache, *, n_jobs: int = 2, progress: Progress = _silent
 ) -> pd.DataFrame:
-    """Return the score table of a source, rows in its order; `progress(pairs, total=…, desc=…)` may draw a bar."""
-    found = dict(progress(score(source, suite, cache, n_jobs=n_jobs), total=len(source.names), desc="scores"))
+    """Return the score table of a source, rows in its order."""
+    scored = measured(source, suite, Suite.score, cache, n_jobs=n_jobs)
+    found = dict(progress(scored, total=len(source.names), desc="scores"))
     return pd.DataFrame({name: found[name] for name in source.names}).T.rename_axis(index="mixture", columns=None)
 
 
@@ -140,27 +189,32 @@ class Study:
     data: Corpora
     setting: Setting
     suite: Suite
+    n_jobs: int = 2
+    progress: Progress = _silent
 
     @classmethod
-    def open(cls, directory: Path, suites: Sequence[str] | None = None) -> "Study":
+    def open(cls, directory: Path, suites: Sequence[str] | None = None, **options) -> "Study":
         """Open a run with all its suites or only some; raises CorpusError or TrainingError saying what to run first."""
         data, setting = load_corpora(directory / "corpora"), Setting.read(directory / "setting.json")
         context = setting.architecture.context
         suite = Suite.build(
             suites or setting.suites, data.tokenizer, corpora=data, limit=setting.limit, context=context
         )
-        return cls(directory, data, setting, suite)
+        return cls(directory, data, setting, suite, **options)
 
     @property
     def tasks(self) -> pd.DataFrame:
-        """The task table, with a column `suite`."""
-        heldout = self.suite.tasks.index.str.startswith("heldout_")
-        return self.suite.tasks.assign(suite=np.where(heldout, "heldout", "nine"))
+        """The task table."""
+        return self.suite.tasks
 
     @property
     def components(self) -> dict[str, Path]:
         """The folder of each candidate's component."""
-        return {name: self.models / f"component-{name}" for name in self.data.domains}
+        return self.components_of("component")
+
+    def components_of(self, prefix: str) -> dict[str, Path]:
+        """The folders of another set of components, `<prefix>-<candidate>`."""
+        return {name: self.models / f"{prefix}-{name}" for name in self.data.domains}
 
     @cached_property
     def bank(self) -> Bank:
@@ -172,10 +226,61 @@ class Study:
         """The folder of trained models."""
         return self.directory / "models"
 
-    def score(self, source: Source, **options) -> pd.DataFrame:
-        """Return the score table of a source on this run's tasks; options as in `score_table`."""
-        return score_table(source, self.suite, ScoreCache(self.directory / "cache"), **options)
+    def score(self, source: Source) -> pd.DataFrame:
+        """Return the score table of a source on this run's tasks."""
+        cache = ScoreCache(self.directory / "cache")
+        return score_table(source, self.suite, cache, n_jobs=self.n_jobs, progress=self.progress)
+
+    def ensemble(self, folders: Mapping[str, Path] | None = None) -> Ensemble:
+        """Return the ensemble of the components (or of other models) on this run's tasks; each is run once, ever."""
+        source, cache = Checkpoints(folders or self.components), AnswerCache(self.directory / "cache")
+        logs = dict(measured(source, self.suite, token_logs, cache, n_jobs=self.n_jobs))
+        return Ensemble(self.suite, source.names, np.column_stack([logs[name] for name in source.names]))
+
+    def train(self, jobs: Sequence, desc: str = "models") -> list[dict]:
+        """Train jobs into this run's folder of models, those done before excepted; return their records."""
+        training = train_all(jobs, self.models, self.data, n_jobs=self.n_jobs)
+        return list(self.progress(training, total=len(jobs), desc=desc))
 
     def trained(self, prefix: str, names: Iterable[str]) -> Checkpoints:
         """Return the really trained models `<prefix>-<name>` of this run."""
         return Checkpoints({name: self.models / f"{prefix}-{name}" for name in names})
+
+
+# --- kinds of proxy: mixtures in, scores out ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Merged proxies of a study's components, or of another `bank`; calibrated where power or scale is not 1."""
+
+    study: Study
+    method: str = "linear"
+    power: float = 1.0
+    scale: float = 1.0
+    seed: int = 0
+    bank: Bank | None = None
+
+    def __call__(self, mixtures: pd.DataFrame) -> pd.DataFrame:
+        bank = self.bank or self.study.bank
+        return self.study.score(Merges(bank, mixtures, self.method, self.seed, self.power, self.scale))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Trained proxies (RegMix, CLIMB): a model `<prefix>-<mixture>` per mixture, with `share` of the full budget."""
+
+    study: Study
+    prefix: str
+    share: float = 1.0
+    seed: int = 0
+    kind: str = "trained"
+
+    def __call__(self, mixtures: pd.DataFrame) -> pd.DataFrame:
+        setting = self.study.setting
+        jobs = [
+            setting.job(f"{self.prefix}-{name}", self.kind, row, seed=self.seed, share=self.share)
+            for name, row in validate(mixtures, self.study.data.domains).iterrows()
+        ]
+        self.study.train(jobs, desc=self.prefix)
+        return self.study.score(self.study.trained(self.prefix, mixtures.index))

@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -119,14 +119,23 @@ class Plan:
         self.batches = pack(list(found), batch_tokens)
         self.key = content_hash([[list(tokens), size] for tokens, size in found], pairs)
 
-    def run(self, model: nn.Module) -> tuple[Float[np.ndarray, " requests"], Bool[np.ndarray, " requests"]]:
-        """Return per request the log-likelihood of its answer tokens (nats) and whether each is the likeliest."""
+    def answers(self, model: nn.Module) -> tuple[Float[np.ndarray, " answers"], Bool[np.ndarray, " answers"]]:
+        """Return per answer token, batch by batch, its log-probability (nats) and whether it is the likeliest token."""
         device = model.get_input_embeddings().weight.device
         parts = [_answers(model, Batch(*(part.to(device) for part in batch))) for batch in self.batches]
         loglikelihood, greedy = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-        token_window = torch.cat([batch.window for batch in self.batches]).numpy()
-        sums = np.bincount(token_window, loglikelihood.astype(np.float64), self.size)
-        misses = np.bincount(token_window, ~greedy, self.size)
+        return loglikelihood, greedy
+
+    @cached_property
+    def answer_window(self) -> Int[np.ndarray, " answers"]:
+        """The window that each answer token belongs to, in the order of `answers`."""
+        return torch.cat([batch.window for batch in self.batches]).numpy()
+
+    def run(self, model: nn.Module) -> tuple[Float[np.ndarray, " requests"], Bool[np.ndarray, " requests"]]:
+        """Return per request the log-likelihood of its answer tokens (nats) and whether each is the likeliest."""
+        loglikelihood, greedy = self.answers(model)
+        sums = np.bincount(self.answer_window, loglikelihood.astype(np.float64), self.size)
+        misses = np.bincount(self.answer_window, ~greedy, self.size)
         requests = len(self.arguments)
         return (
             np.bincount(self.owner, sums[self.window], requests),
@@ -251,8 +260,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def load_tasks(names: Sequence[str], include_path: str | Path = TASKS) -> dict[str, Task]:
-    """Return lm-eval tasks by name; a name may be a task, a tag such as `nine`, or a group.
+def load_tasks(names: Sequence[str], include_path: str | Path = TASKS) -> dict[str, dict[str, Task]]:
+    """Return the lm-eval tasks, by name, that each of `names` stands for: a task, a tag such as `nine`, or a group.
 
     lm-eval's own task folder (14,000 tasks, seconds) is read only when a name is not among ours. Raises ScoringError
     naming an unknown task and the nearest names, or a task whose data cannot be had.
@@ -267,7 +276,7 @@ def load_tasks(names: Sequence[str], include_path: str | Path = TASKS) -> dict[s
         if name not in manager.all_tasks:
             near = difflib.get_close_matches(name, ["heldout", *manager.all_tasks], n=3)
             raise ScoringError(f"no task {name!r}; near names: {', '.join(near) or 'none'}")
-    return {task: made for name in names for task, made in _load(manager, name).items()}
+    return {name: _load(manager, name) for name in names}
 
 
 def _load(manager: TaskManager, name: str) -> dict[str, Task]:
@@ -378,8 +387,9 @@ class Suite:
     """Tasks ready to score any model that shares the tokenizer.
 
     `tasks` is the task table (index `task`): family, unit, higher_is_better, items, chance, version, left_out (items
-    drawn but not scored, their answer being longer than the context) and lm-eval's metric. `key` is a content hash of
-    all that decides a score except the model. A suite can be pickled, so a worker receives it ready made.
+    drawn but not scored, their answer being longer than the context), lm-eval's metric, and `suite`, the name by which
+    the task was asked for. `key` is a content hash of all that decides a score except the model. A suite can be
+    pickled, so a worker receives it ready made.
     """
 
     tasks: pd.DataFrame
@@ -414,9 +424,10 @@ class Suite:
         permission, or a task without any answer that fits the context.
         """
         with _quiet():
-            loaded = load_tasks([name for name in names if name != "heldout"], include_path)
+            by_suite = load_tasks([name for name in names if name != "heldout"], include_path)
             if "heldout" in names:
-                loaded |= heldout_tasks(_given(corpora))
+                by_suite["heldout"] = heldout_tasks(_given(corpora))
+            loaded = {name: task for tasks in by_suite.values() for name, task in tasks.items()}
             live = LiveModel(tokenizer, context, batch_tokens)
             rows = {
                 name: _prepare(name, task, live, limit, seed, families or {}, unsafe_code)
@@ -425,7 +436,8 @@ class Suite:
         if not rows:
             raise ScoringError("no task named; give suite or task names, for example ['heldout', 'nine']")
         tasks = pd.DataFrame.from_dict(rows, orient="index").rename_axis("task")
-        return cls(tasks, _key(tasks, loaded, live), live, loaded, unsafe_code)
+        origin = {task: name for name, tasks in by_suite.items() for task in tasks}
+        return cls(tasks.assign(suite=pd.Series(origin)), _key(tasks, loaded, live), live, loaded, unsafe_code)
 
     def score(self, model: nn.Module) -> pd.Series:
         """Return task → score of a live model, in the units of `tasks`, through lm-eval's `evaluate`.

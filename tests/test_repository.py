@@ -19,7 +19,7 @@ LAYERS = (
     ("gallery",),
     ("runner", "doctor", "notebook"),
     ("proxies",),
-    ("components",),
+    ("components", "ensemble"),
     ("corpora", "scoring"),
     ("sources", "benchmarks", "saving", "figures_regmix"),
     ("problems", "figures_regression", "merging", "appraisal", "regmix"),
@@ -30,7 +30,7 @@ LAYERS = (
     ("mixtures",),
 )
 NEEDS_TORCH = {
-    "components", "proxies", "scoring", "merging", "methods", "layout", "saving", "checkpoints", "doctor", "__main__",
+    "components", "proxies", "scoring", "merging", "methods", "layout", "saving", "checkpoints", "doctor", "ensemble", "__main__",
 }  # fmt: skip
 
 
