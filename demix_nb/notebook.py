@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from IPython.display import Code, display
+from numpy import isnan
 
 from demix_nb import figures, tables
 from demix_nb.sources import BUILTIN
@@ -28,6 +29,11 @@ def show_source(function: Callable) -> None:
 def claimed(strict: bool, candidates: Iterable[str]) -> bool:
     """Return whether the full claim is asserted: where it was made, on the built-in candidates; yours may be harder."""
     return strict and set(candidates) == set(BUILTIN)
+
+
+def with_interval(value: float, low: float, high: float, *, digits: int = 2, undefined: str = "undefined") -> str:
+    """Return a value with its interval, as in "0.91 [0.79, 0.95]"; for NaN `undefined`, which may say why."""
+    return undefined if isnan(value) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def summarise(run_dir: Path, step: str, results: Mapping[str, object]) -> pd.DataFrame:
