@@ -17,9 +17,11 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy.stats import rankdata
 
-from demix_nb.evidence import spearman
+from demix_nb.evidence import interval, spearman
 from demix_nb.ranking import directions, family_scores
 
+TRUSTED = 0.5  # least ρ of the macro rank, over its whole interval, for a proxy to be used without care; ours
+NEAR_CEILING = 0.1  # how far below a second training run's ρ a trusted proxy may be; ours
 TOP_SHARE = 0.25  # the best quarter of the references, DeMix 3.3.1
 MIN_REFERENCES = 4  # below this a quarter of the references is no set
 
@@ -68,25 +70,47 @@ def compare(
 
     Raises FidelityError when they share fewer than 4 mixtures, and RankingError when a benchmark is missing.
     """
-    shared = [name for name in references.index if name in proxies.index]
+    (measured,) = _resampled([proxies], references, tasks, rng, n)
+    return _with_intervals(measured)
+
+
+def paired_difference(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    references: pd.DataFrame,
+    tasks: pd.DataFrame,
+    *,
+    rng: np.random.Generator,
+    n: int = 2000,
+) -> pd.DataFrame:
+    """Return how much more proxy `a` has of each measure than proxy `b`, resampling the same mixtures for both.
+
+    Index and columns as in `compare`, errors too.
+    """
+    first, second = _resampled([a, b], references, tasks, rng, n)
+    return _with_intervals({name: first[name] - second[name] for name in first})
+
+
+def _resampled(
+    kinds: list[pd.DataFrame], references: pd.DataFrame, tasks: pd.DataFrame, rng: np.random.Generator, n: int
+) -> list[dict[str, ndarray]]:
+    """Return per kind of proxy every measure on all shared mixtures (first) and on `n` resamples of them."""
+    shared = [name for name in references.index if all(name in table.index for table in kinds)]
     if len(shared) < MIN_REFERENCES:
         raise FidelityError(
             f"proxies and references share {len(shared)} mixtures; at least {MIN_REFERENCES} are needed: train more "
             "references (parameter n_references) or score the proxies of the same mixtures"
         )
-    p, r = (family_scores(table.loc[shared], tasks) for table in (proxies, references))
-    higher, families = directions(tasks)[list(r)].to_numpy(bool), list(r)
-    point = measure(p.to_numpy(), r.to_numpy(), higher, families)
-    draws = rng.integers(0, len(shared), size=(n, len(shared)))
-    spread = measure(p.to_numpy()[draws], r.to_numpy()[draws], higher, families)
-    rows = {name: (float(point[name]), *_interval(spread[name])) for name in point}
+    *proxies, truth = (family_scores(table.loc[shared], tasks) for table in (*kinds, references))
+    higher = directions(tasks)[list(truth)].to_numpy(bool)
+    draws = np.vstack([np.arange(len(shared)), rng.integers(0, len(shared), size=(n, len(shared)))])
+    true = truth.to_numpy()[draws]
+    return [measure(proxy.to_numpy()[draws], true, higher, list(truth)) for proxy in proxies]
+
+
+def _with_intervals(measured: Mapping[str, ndarray]) -> pd.DataFrame:
+    rows = {name: (float(values[0]), *interval(values[1:])) for name, values in measured.items()}
     return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("measure")
-
-
-def _interval(values: Float[ndarray, " resamples"]) -> tuple[float, float]:
-    """Return the central 95 % of the resamples where the measure is defined, NaN where it never is."""
-    defined = values[np.isfinite(values)]
-    return tuple(np.quantile(defined, [0.025, 0.975]).tolist()) if len(defined) else (np.nan, np.nan)
 
 
 def report(
@@ -107,25 +131,31 @@ def report(
     return pd.concat(parts).set_index("proxy")
 
 
-def paired_difference(
-    a: pd.DataFrame,
-    b: pd.DataFrame,
-    references: pd.DataFrame,
-    tasks: pd.DataFrame,
-    *,
-    rng: np.random.Generator,
-    n: int = 2000,
-) -> pd.DataFrame:
-    """Return how much better proxy `a` is than proxy `b`, measure by measure, resampling the same mixtures for both."""
-    shared = [name for name in references.index if name in a.index and name in b.index]
-    scores = [family_scores(table.loc[shared], tasks) for table in (a, b, references)]
-    higher, families = directions(tasks)[list(scores[2])].to_numpy(bool), list(scores[2])
-    draws = np.vstack([np.arange(len(shared)), rng.integers(0, len(shared), size=(n, len(shared)))])
-    pa, pb, r = (table.to_numpy()[draws] for table in scores)
-    first, second = (measure(p, r, higher, families) for p in (pa, pb))
-    gaps = {name: first[name] - second[name] for name in first}
-    rows = {name: (gap[0], *_interval(gap[1:])) for name, gap in gaps.items()}
-    return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("measure")
+def trust(report: pd.DataFrame, references: int) -> pd.DataFrame:
+    """Return a verdict per kind of proxy from a `report` that has the kind `ceiling`: use, use with care, or don't.
+
+    **Rule.** *use*: the whole interval of the rank's ρ lies above `TRUSTED`, both it and the macro ρ come within
+    `NEAR_CEILING` of the ceiling's, and its favourite is among the best tenth (regret in macro rank). *don't*: the
+    interval of the rank's ρ or of the macro ρ reaches 0. *use with care*: all between. Column `because` names what
+    decided. `references`: how many mixtures the ranks run over.
+    """
+    values, low = (report.pivot(columns="measure", values=column) for column in ("value", "low"))
+    rows = {}
+    for kind in (name for name in values.index if name != "ceiling"):
+        mine, ceiling = values.loc[kind], values.loc["ceiling"]
+        shortfalls = {
+            f"ρ of the rank may be as low as {low.loc[kind, 'rho_rank']:.2f}": low.loc[kind, "rho_rank"] < TRUSTED,
+            f"ρ of the rank is {mine['rho_rank']:.2f}, a second seed's {ceiling['rho_rank']:.2f}":
+                mine["rho_rank"] < ceiling["rho_rank"] - NEAR_CEILING,
+            f"macro ρ is {mine['rho_macro']:.2f}, a second seed's {ceiling['rho_macro']:.2f}":
+                mine["rho_macro"] < ceiling["rho_macro"] - NEAR_CEILING,
+            f"its favourite is {mine['regret']:.1f} ranks behind the best": mine["regret"] > references / 10,
+        }  # fmt: skip
+        lost = [sentence for sentence, holds in shortfalls.items() if holds]
+        hopeless = not (low.loc[kind, ["rho_rank", "rho_macro"]] > 0).all()
+        verdict = "don't" if hopeless else "use with care" if lost else "use"
+        rows[kind] = {"verdict": verdict, "because": "; ".join(lost) or "as good as a second training run"}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("proxy")
 
 
 def signal_to_noise(references: pd.DataFrame, replicates: pd.DataFrame) -> pd.DataFrame:

@@ -95,3 +95,31 @@ def test_too_few_and_missing_are_named(references, rng):
         fidelity.compare(references.drop(columns="m1"), references, TASKS, rng=rng)
     with pytest.raises(FidelityError, match="1 mixtures were trained twice"):
         fidelity.signal_to_noise(references, references.iloc[:1])
+
+
+def scores(rng, rows: int) -> pd.DataFrame:
+    return pd.DataFrame(2 + rng.random((rows, 4)), index=[f"m{i:02d}" for i in range(rows)], columns=TASKS.index)
+
+
+def planted_report(rng, noise: float, rows: int = 60):
+    """A proxy with so much noise beside a second seed with little, and a shuffled one."""
+    truth = scores(rng, rows)
+    again = truth + 0.02 * rng.standard_normal(truth.shape)
+    near = truth + noise * rng.standard_normal(truth.shape)
+    shuffled = truth.sample(frac=1, random_state=1).set_axis(truth.index)
+    kinds = {"near": (near, 1.0), "shuffled": (shuffled, 1.0), "ceiling": (again, np.nan)}
+    return fidelity.report(kinds, truth, TASKS, rng=rng)
+
+
+def test_the_trust_gate_follows_its_rule(rng):
+    good = fidelity.trust(planted_report(rng, 0.02), 60)
+    assert good.loc["near", "verdict"] == "use" and good.loc["shuffled", "verdict"] == "don't"
+    assert "ceiling" not in good.index
+    middling = fidelity.trust(planted_report(rng, 0.7), 60).loc["near"]
+    assert middling["verdict"] == "use with care" and "a second seed's" in middling["because"]
+
+
+def test_a_difference_needs_enough_mixtures_too(rng):
+    few = scores(rng, 3)
+    with pytest.raises(FidelityError, match="share 3 mixtures"):
+        fidelity.paired_difference(few, few, few, TASKS, rng=rng)

@@ -23,6 +23,7 @@ LAYERS = (
     ("corpora", "scoring"),
     ("sources", "benchmarks", "saving", "figures_regmix"),
     ("problems", "figures_regression", "merging", "appraisal", "regmix"),
+    ("calibration",),
     ("fidelity", "search", "interactions", "figures"),
     ("layout", "methods", "predictors", "ranking", "runs"),
     ("checkpoints", "parallel"),
