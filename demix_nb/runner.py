@@ -2,7 +2,8 @@
 
 papermill executes; we add what it lacks. A misspelt parameter is refused (papermill warns and runs with the default), a
 wrong type is refused, a step whose notebook, package, parameters, inputs and upstream steps are unchanged is skipped,
-and a failed cell ends with the cell, the error and the path of the executed copy. Knows notebooks, not science.
+and a failed cell ends with the cell, the error and the path of the executed copy. What a step needs runs before it,
+unless you bring it along. Knows notebooks, not science.
 """
 
 import ast
@@ -34,9 +35,9 @@ STEPS: dict[str, tuple[str, ...]] = {  # notebook → the notebooks whose tables
     "07_mixture_quality": ("05_search",),
     "paper_regmix": (),
 }
-STORY = tuple(name for name in STEPS if name[0].isdigit())  # what `demix-nb run` runs when no step is named
+STANDALONE = ("mixtures_csv", "components_dir")  # given one of these, a step reads your files and needs no other step
+STORY = tuple(name for name in STEPS if name[0].isdigit())  # runs when neither the command nor the profile names a step
 VERSIONED = ("torch", "transformers", "lm-eval", "lightgbm", "scikit-learn", "numpy", "pandas")
-GIVEN = ("run_dir",)  # parameters only the runner sets
 
 
 class RunError(RuntimeError):
@@ -45,7 +46,7 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class Step:
-    """One notebook with its resolved parameters and the folder it writes to."""
+    """One notebook with its resolved parameters, the folder it writes to and the steps whose tables it reads."""
 
     name: str
     parameters: Mapping[str, object]
@@ -54,7 +55,7 @@ class Step:
 
     @property
     def notebook(self) -> Path:
-        return ROOT / "notebooks" / f"{self.name}.ipynb"
+        return _notebook(self.name)
 
     @property
     def executed(self) -> Path:
@@ -67,7 +68,7 @@ class Step:
     def key(self) -> str:
         """Return a hash of everything the step's result depends on."""
         cells = [cell.source for cell in nbformat.read(self.notebook, as_version=4).cells]
-        inputs = {name: _fingerprint(value) for name, value in self.parameters.items() if name not in GIVEN}
+        inputs = {name: _fingerprint(value) for name, value in self.parameters.items()}
         return content_hash(cells, inputs, package_hash(), versions(), [step.key() for step in self.needs])
 
     def up_to_date(self) -> bool:
@@ -75,18 +76,21 @@ class Step:
         if not self.stamp.is_file() or not self.executed.is_file():
             return False
         stamp = json.loads(self.stamp.read_text())
-        files = {name: self.run_dir / name for name in stamp["files"]}
-        return stamp["key"] == self.key() and all(
-            path.is_file() and file_hash(path) == stamp["files"][name] for name, path in files.items()
-        )
+        files = {self.run_dir / name: digest for name, digest in stamp["files"].items()}
+        unchanged = all(path.is_file() and file_hash(path) == digest for path, digest in files.items())
+        return unchanged and stamp["key"] == self.key()
+
+
+def _notebook(step: str) -> Path:
+    return ROOT / "notebooks" / f"{step}.ipynb"
 
 
 def _fingerprint(value: object) -> object:
-    """A parameter's value; for one that names files, also their names, sizes and times."""
-    if not isinstance(value, str) or not value or not Path(value).exists():
+    """A parameter's value; for one that names a file or folder, also the names, sizes and times of all in it."""
+    if not isinstance(value, str) or not value:
         return value
-    files = sorted(Path(value).rglob("*")) if Path(value).is_dir() else [Path(value)]
-    return [value, [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]]
+    files = sorted(path for path in (Path(value), *Path(value).rglob("*")) if path.is_file())
+    return [value, [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]]
 
 
 def package_hash() -> str:
@@ -100,25 +104,48 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in VERSIONED}
 
 
-def declared(notebook: Path) -> dict[str, object]:
-    """Return the parameters a notebook declares in its `parameters` cell, with their defaults."""
-    cells = nbformat.read(notebook, as_version=4).cells
+def declared(step: str) -> dict[str, object]:
+    """Return the parameters a notebook declares in its `parameters` cell, with their defaults.
+
+    Without `run_dir`, which is the runner's to set.
+    """
+    cells = nbformat.read(_notebook(step), as_version=4).cells
     sources = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     if len(sources) != 1:
-        raise RunError(f"{notebook.name} has {len(sources)} cells tagged `parameters`; it needs exactly one")
+        raise RunError(f"{step}.ipynb has {len(sources)} cells tagged `parameters`; it needs exactly one")
     assignments = [node for node in ast.parse(sources[0]).body if isinstance(node, ast.Assign | ast.AnnAssign)]
     targets = [(node.targets[0] if isinstance(node, ast.Assign) else node.target) for node in assignments]
-    return {target.id: ast.literal_eval(node.value) for target, node in zip(targets, assignments, strict=True)}
+    defaults = {target.id: ast.literal_eval(node.value) for target, node in zip(targets, assignments, strict=True)}
+    return {name: value for name, value in defaults.items() if name != "run_dir"}
 
 
 def profiles() -> dict[str, dict[str, object]]:
-    """Return profile → parameter → value from notebooks/profiles.yml."""
+    """Return profile → parameter → value from notebooks/profiles.yml; `steps` is what it runs when no step is named."""
     return yaml.safe_load((ROOT / "notebooks" / "profiles.yml").read_text(encoding="utf-8"))
+
+
+def profile_of(name: str) -> tuple[list[str], dict[str, object]]:
+    """Return a profile's steps and parameters; raises RunError when it, or a parameter in it, is unknown."""
+    known = profiles()
+    if name not in known:
+        raise RunError(f"no profile {name!r}; {closest(name, list(known))}")
+    given = dict(known[name])
+    steps = typed(given.pop("steps", list(STORY)), [], "steps")
+    everywhere = {parameter for step in STEPS for parameter in declared(step)}
+    if strangers := [parameter for parameter in given if parameter not in everywhere]:
+        raise RunError(f"profiles.yml, {name}: no notebook has a parameter {strangers[0]!r}")
+    return steps, given
 
 
 def parse_value(text: str, default: object, name: str) -> object:
     """Turn `-p name=text` into the type of the notebook's default; raises RunError when it does not fit."""
-    return typed(text if isinstance(default, str) else yaml.safe_load(text), default, name)
+    if isinstance(default, str):
+        return text
+    try:
+        value = float(text) if isinstance(default, float) else yaml.safe_load(text)  # to YAML, 1e-3 is a string
+    except (ValueError, yaml.YAMLError):
+        value = text
+    return typed(value, default, name)
 
 
 def typed(value: object, default: object, name: str) -> object:
@@ -138,40 +165,46 @@ def closest(name: str, known: Sequence[str]) -> str:
     return "".join(near) + f"known: {', '.join(sorted(known))}"
 
 
-def resolve(names: Sequence[str]) -> list[str]:
-    """Return full step names in running order, with the steps they need; `05` and `search` are enough to name one."""
-    chosen: set[str] = set()
-    for name in names or STORY:
-        hits = [step for step in STEPS if name == step] or [step for step in STEPS if name in step]
-        if len(hits) != 1:
-            raise RunError(f"step {name!r} is {'ambiguous' if hits else 'unknown'}; {closest(name, list(STEPS))}")
-        stack = hits
-        while stack:
-            chosen.add(step := stack.pop())
-            stack += STEPS[step]
-    return [step for step in STEPS if step in chosen]
+def step_of(name: str) -> str:
+    """Return the one step that a name or a part of it stands for, as `05` and `search`; raises RunError otherwise."""
+    hits = [step for step in STEPS if name == step] or [step for step in STEPS if name in step]
+    if len(hits) != 1:
+        raise RunError(f"step {name!r} is {'ambiguous' if hits else 'unknown'}; {closest(name, list(STEPS))}")
+    return hits[0]
+
+
+def needs(step: str, parameters: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the steps that must run before this one: none when a parameter of STANDALONE is given."""
+    return () if any(parameters.get(name) for name in STANDALONE) else STEPS[step]
 
 
 def plan(names: Sequence[str], profile: str, overrides: Mapping[str, str], run_dir: Path | None = None) -> list[Step]:
-    """Return the steps to run with every parameter resolved; raises RunError for an unknown profile or parameter."""
-    known = profiles()
-    if profile not in known:
-        raise RunError(f"no profile {profile!r}; {closest(profile, list(known))}")
+    """Return the steps to run, in order and with those they need, every parameter resolved.
+
+    No names: the steps of the profile. Raises RunError for an unknown profile, step or parameter.
+    """
+    chosen, given = profile_of(profile)
     run_dir = Path(run_dir or ROOT / "data" / "runs" / profile).resolve()
-    defaults = {name: declared(ROOT / "notebooks" / f"{name}.ipynb") for name in resolve(names)}
-    everywhere = {name for step in STEPS for name in declared(ROOT / "notebooks" / f"{step}.ipynb")} - {*GIVEN}
-    if strangers := [name for name in known[profile] if name not in everywhere]:
-        raise RunError(f"profiles.yml, {profile}: no notebook has a parameter {strangers[0]!r}")
-    here = {name for declared_here in defaults.values() for name in declared_here} - {*GIVEN}
-    if strangers := [name for name in overrides if name not in here]:
-        raise RunError(f"no parameter {strangers[0]!r}; {closest(strangers[0], sorted(here))}")
+    wanted = {step_of(name) for name in names or chosen}
+    parameters: dict[str, dict[str, object]] = {}
+    for step in reversed(STEPS):  # what a step needs stands before it
+        if step in wanted:
+            parameters[step] = _parameters(step, given, overrides)
+            wanted.update(needs(step, parameters[step]))
+    known = sorted({name for values in parameters.values() for name in values})
+    if strangers := [name for name in overrides if name not in known]:
+        raise RunError(f"no parameter {strangers[0]!r}; {closest(strangers[0], known)}")
     steps: dict[str, Step] = {}
-    for name, default in defaults.items():
-        values = {key: typed(known[profile].get(key, value), value, key) for key, value in default.items()}
-        values |= {key: parse_value(overrides[key], default[key], key) for key in default if key in overrides}
-        values["run_dir"] = str(run_dir)
-        steps[name] = Step(name, values, run_dir, tuple(steps[need] for need in STEPS[name]))
+    for step, values in reversed(parameters.items()):
+        steps[step] = Step(step, values, run_dir, tuple(steps[need] for need in needs(step, values)))
     return list(steps.values())
+
+
+def _parameters(step: str, given: Mapping[str, object], overrides: Mapping[str, str]) -> dict[str, object]:
+    """A notebook's defaults, the profile's values over them, the command line's over both."""
+    defaults = declared(step)
+    values = {name: typed(given.get(name, default), default, name) for name, default in defaults.items()}
+    return values | {name: parse_value(overrides[name], defaults[name], name) for name in defaults if name in overrides}
 
 
 def run(steps: Sequence[Step], *, force: bool = False, say: Callable[[str], None] = print) -> dict[str, float | None]:
@@ -194,6 +227,18 @@ def run(steps: Sequence[Step], *, force: bool = False, say: Callable[[str], None
 def execute(step: Step) -> float:
     """Execute one notebook into the run's folder and stamp it; returns seconds."""
     began, started, key = time.perf_counter(), time.time(), step.key()
+    _make_room(step)
+    _execute_cells(step)
+    lean(step.executed)
+    took = time.perf_counter() - began
+    stamp = {"key": key, "seconds": round(took, 1), "parameters": dict(step.parameters)}
+    stamp["files"] = {str(path.relative_to(step.run_dir)): file_hash(path) for path in _written(step, started)}
+    with atomic(step.stamp) as temporary:
+        temporary.write_text(json.dumps(stamp, indent=1))
+    return took
+
+
+def _make_room(step: Step) -> None:
     try:
         step.stamp.unlink(missing_ok=True)
         step.executed.parent.mkdir(parents=True, exist_ok=True)
@@ -202,30 +247,31 @@ def execute(step: Step) -> float:
         raise RunError(
             f"cannot write to {step.run_dir}: {error.strerror}; give another folder with --run-dir"
         ) from error
+
+
+def _execute_cells(step: Step) -> None:
     os.environ.update(TQDM_DISABLE="1", PYDEVD_DISABLE_FILE_VALIDATION="1", TOKENIZERS_PARALLELISM="false")
     try:
         papermill.execute_notebook(
             step.notebook,
             step.executed,
-            dict(step.parameters),
+            {**step.parameters, "run_dir": str(step.run_dir)},
             progress_bar=False,
             kernel_name="python3",
             extra_arguments=["--IPKernelApp.log_level=40"],
             log_output=False,
         )
     except papermill.PapermillExecutionError as error:
-        message = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue))
+        message = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue))  # colours
         raise RunError(
             f"{step.name} failed in cell {error.cell_index} ({error.ename}): {message}\nexecuted copy: {step.executed}"
         ) from error
-    lean(step.executed)
-    written = sorted(path for folder in ("tables", "summary") for path in (step.run_dir / folder).glob("*"))
-    files = {str(p.relative_to(step.run_dir)): file_hash(p) for p in written if p.stat().st_mtime >= started}
-    took = time.perf_counter() - began
-    with atomic(step.stamp) as temporary:
-        stamp = {"key": key, "seconds": round(took, 1), "parameters": dict(step.parameters), "files": files}
-        temporary.write_text(json.dumps(stamp, indent=1))
-    return took
+
+
+def _written(step: Step, since: float) -> list[Path]:
+    """The tables and summaries in the run's folder that are no older than `since`, seconds of `time.time()`."""
+    found = sorted(path for folder in ("tables", "summary") for path in (step.run_dir / folder).glob("*"))
+    return [path for path in found if path.stat().st_mtime >= since]
 
 
 def lean(executed: Path) -> None:

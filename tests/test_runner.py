@@ -48,10 +48,8 @@ def root(tmp_path, monkeypatch):
 
 def test_parameters_come_from_notebook_profile_and_command_line(root):
     first, second = runner.plan([], "small", {"rate": "1", "shares": "[3]"})
-    assert dict(second.parameters) == dict(first.parameters)
-    assert first.parameters == {
-        "run_dir": str(root / "data/runs/small"), "size": 3, "rate": 1.0, "name": "", "shares": [3]
-    }  # fmt: skip
+    assert first.parameters == second.parameters == {"size": 3, "rate": 1.0, "name": "", "shares": [3]}
+    assert first.run_dir == root / "data/runs/small"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +59,9 @@ def test_parameters_come_from_notebook_profile_and_command_line(root):
         ([], "small", {"sise": "1"}, "no parameter 'sise'; did you mean size"),
         ([], "small", {"size": "many"}, "parameter size wants int, e.g. 2; got 'many'"),
         ([], "small", {"size": "true"}, "parameter size wants int"),
+        ([], "small", {"rate": "fast"}, "parameter rate wants float, e.g. 0.5; got 'fast'"),
         ([], "small", {"shares": "3"}, "parameter shares wants list"),
+        ([], "small", {"shares": "[3"}, r"parameter shares wants list, e.g. \[1, 2\]; got '\[3'"),
         ([], "small", {"run_dir": "/tmp"}, "no parameter 'run_dir'"),
         (["thrd"], "small", {}, "step 'thrd' is unknown"),
         (["0"], "small", {}, "step '0' is ambiguous"),
@@ -79,9 +79,43 @@ def test_a_profile_that_names_a_stranger_is_refused(root):
         runner.plan([], "small", {})
 
 
+def planned(steps, profile="small", overrides=None):
+    return [step.name for step in runner.plan(steps, profile, overrides or {})]
+
+
 def test_naming_a_step_runs_what_it_needs(root):
-    assert runner.resolve(["second"]) == ["01_first", "02_second"]
-    assert runner.resolve(["01"]) == ["01_first"]
+    assert planned(["second"]) == ["01_first", "02_second"]
+    assert planned(["01"]) == ["01_first"]
+
+
+def test_a_step_that_is_given_its_input_stands_alone(root, monkeypatch):
+    monkeypatch.setattr(runner, "STANDALONE", ("name",))
+    assert planned(["second"], overrides={"name": "mine.csv"}) == ["02_second"]
+    assert planned(["second"], overrides={"name": ""}) == planned(["second"]) == ["01_first", "02_second"]
+    (root / "notebooks" / "profiles.yml").write_text("small: {name: mine.csv}\n")
+    assert planned(["second"]) == ["02_second"]
+
+
+@pytest.mark.parametrize("step, parameter", [("02", "components_dir"), ("04", "mixtures_csv"), ("06", "mixtures_csv")])
+def test_own_files_spare_the_training(step, parameter):
+    assert len(planned([step], "laptop")) > 1
+    assert planned([step], "laptop", {parameter: "mine"}) == [runner.step_of(step)]
+
+
+def test_a_profile_may_name_the_steps_it_is_for(root):
+    (root / "notebooks" / "profiles.yml").write_text("small: {size: 3, steps: [01_first]}\n")
+    assert planned([]) == ["01_first"] and planned(["02"]) == ["01_first", "02_second"]
+    (root / "notebooks" / "profiles.yml").write_text("small: {steps: [third]}\n")
+    with pytest.raises(RunError, match="step 'third' is unknown"):
+        planned([])
+    (root / "notebooks" / "profiles.yml").write_text("small: {steps: first}\n")
+    with pytest.raises(RunError, match="steps wants list"):
+        planned([])
+
+
+def test_small_numbers_may_be_written_as_python_does(root):
+    (step,) = runner.plan(["01"], "small", {"rate": "1e-3"})
+    assert step.parameters["rate"] == 0.001
 
 
 @pytest.mark.notebooks
@@ -133,10 +167,11 @@ def test_a_changed_input_file_changes_the_key(root):
     assert before.key() != old
 
 
-def test_every_profile_fits_the_real_notebooks():
-    for profile in runner.profiles():
-        steps = runner.plan([], profile, {})
-        assert [step.name for step in steps] == list(runner.STORY)
+@pytest.mark.parametrize("profile", runner.profiles())
+def test_every_profile_fits_the_real_notebooks(profile):
+    steps = planned([], profile)
+    assert set(steps) >= set(runner.profiles()[profile].get("steps", runner.STORY))
+    assert steps == [step for step in runner.STEPS if step in steps]
 
 
 def test_lean_copies_lose_widgets_only(tmp_path):
