@@ -53,6 +53,7 @@ Draw = Callable[[int, str], pd.DataFrame]  # how many, prefix of their names →
 Choose = Callable[[pd.DataFrame, int], pd.DataFrame]  # pool, how many → those of the pool to score next
 Utility = Callable[[pd.DataFrame], pd.Series]  # mixture × family in standard deviations, higher is better → utility
 Objective = Callable[[pd.Series], tuple[float, pd.Series]]  # mixture → loss, gradient by candidate
+Gradient = Callable[[pd.Series], tuple[pd.Series, pd.DataFrame]]  # mixture → loss by task, gradient task × candidate
 
 
 @dataclass(frozen=True)
@@ -451,6 +452,24 @@ def optimise(
             rate /= 2
         curve.append(loss)
     return mixture, pd.Series(curve, name="loss").rename_axis("step")
+
+
+def macro_loss(gradient: Gradient, tasks: pd.DataFrame, spread: pd.Series | None = None) -> Objective:
+    """Return the objective that averages the families' mean losses, each in units of its `spread` (family → unit).
+
+    `gradient` gives the losses of one mixture by task and their gradient, task × candidate. Without `spread` a family
+    counts by its own unit, so that one whose loss moves most decides. Raises ValueError for a task to be maximised.
+    """
+    if tasks["higher_is_better"].any():
+        raise ValueError(f"{tasks['higher_is_better'].idxmax()!r} is no loss: higher is better; leave it out")
+    weights = 1 / (tasks.groupby("family")["family"].transform("size") * tasks["family"].nunique())
+    weights = weights if spread is None else weights / tasks["family"].map(spread)
+
+    def objective(mixture: pd.Series) -> tuple[float, pd.Series]:
+        losses, slopes = gradient(mixture)
+        return float(weights @ losses[weights.index]), weights @ slopes.loc[weights.index]
+
+    return objective
 
 
 def _within(weights: pd.Series, upper: pd.Series | None) -> pd.Series:

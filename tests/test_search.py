@@ -330,3 +330,19 @@ def test_direct_optimisation_reaches_the_optimum_inside_and_at_a_cap():
 def test_a_rate_that_overshoots_is_halved_until_the_loss_falls():
     mixture, curve = search.optimise(quadratic, NAMES, steps=300, rate=1e4)
     assert np.allclose(mixture, TARGET, atol=1e-3) and (curve.diff().dropna() <= 0).all()
+
+
+def test_macro_loss_averages_families_in_their_units():
+    tasks = pd.concat([TASKS, TASKS.loc[["m"]].rename({"m": "m2"})])
+    slopes = pd.DataFrame(np.arange(16.0).reshape(4, 4), index=tasks.index, columns=NAMES)
+    spread = pd.Series({"general": 1.0, "math": 2.0, "code": 4.0})
+    objective = search.macro_loss(lambda mixture: (slopes @ mixture, slopes), tasks, spread)
+    loss, slope = objective(TARGET)
+    g, m, c, m2 = slopes @ TARGET
+    assert loss == pytest.approx((g + (m + m2) / 2 / 2 + c / 4) / 3) and loss == pytest.approx(slope @ TARGET)
+    scores = pd.DataFrame([slopes @ TARGET], index=["x"])
+    assert search.macro_loss(lambda mixture: (slopes @ mixture, slopes), tasks)(TARGET)[0] == pytest.approx(
+        family_scores(scores, tasks).mean(axis=1).item()
+    )
+    with pytest.raises(ValueError, match="'m' is no loss"):
+        search.macro_loss(lambda mixture: (slopes @ mixture, slopes), tasks.assign(higher_is_better=tasks.index == "m"))
