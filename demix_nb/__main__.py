@@ -1,6 +1,7 @@
-"""The command line, `demix-nb`: run the notebooks, examine checkpoints."""
+"""The command line, `demix-nb`: run the notebooks, open them, hand them out, examine checkpoints."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -24,6 +25,12 @@ def parser() -> argparse.ArgumentParser:
     shown.add_argument("--profile", default=DEFAULT_PROFILE, help="whose figures (default: laptop)")
     shown.add_argument("--run-dir", type=Path, help="where the run is (default: data/runs/PROFILE)")
     shown.set_defaults(call=command_figures)
+    pages = commands.add_parser("report", help="write a finished run as HTML pages that open from disk")
+    pages.add_argument("--profile", default=DEFAULT_PROFILE, help="whose run (default: laptop)")
+    pages.add_argument("--run-dir", type=Path, help="where the run is (default: data/runs/PROFILE)")
+    pages.set_defaults(call=command_report)
+    lab = commands.add_parser("lab", help="open the notebooks in JupyterLab; further arguments go to it")
+    lab.set_defaults(call=command_lab)
     examine = commands.add_parser("doctor", help="say whether checkpoints can be merged, and how well")
     examine.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="component checkpoint folders")
     examine.add_argument("--base", type=Path, help="the checkpoint they were all trained from: adds drift and cosines")
@@ -63,9 +70,30 @@ def command_figures(options: argparse.Namespace) -> None:
     print(f"{len(shown)} figures in {runner.ROOT / 'figures' / 'README.md'}")
 
 
+def command_report(options: argparse.Namespace) -> None:
+    """Write the report of a run and print where it begins."""
+    from demix_nb import report  # imports nbconvert, which the other commands do not need
+
+    run_dir = options.run_dir or runner.ROOT / "data" / "runs" / options.profile
+    first, *others = report.write(options.profile, run_dir.resolve())
+    print(f"{len(others)} notebooks, {sum(path.stat().st_size for path in others) / 1e6:.1f} MB; open {first}")
+
+
+def command_lab(options: argparse.Namespace) -> None:
+    """Start JupyterLab on the notebooks, for this computer alone and with the Python that runs this command."""
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # or a kernel named python3 in the user's folder would win
+    from jupyterlab.labapp import LabApp  # imports a web server, which the other commands do not need
+
+    here = [f"--ServerApp.root_dir={runner.ROOT / 'notebooks'}", "--ServerApp.ip=127.0.0.1"]
+    LabApp.launch_instance([*here, "--LabApp.default_url=/lab/tree/00_tour.ipynb", *options.more])
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status, 1 with one message for an error the user can mend."""
-    options = parser().parse_args(arguments)
+    top = parser()
+    options, options.more = top.parse_known_args(arguments)
+    if options.more and options.command != "lab":
+        top.error(f"unrecognized arguments: {' '.join(options.more)}")
     try:
         options.call(options)
     except runner.RunError as error:

@@ -11,7 +11,10 @@ import difflib
 import importlib.metadata
 import json
 import os
+import platform
 import re
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +22,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+import psutil
 import yaml
 
 from demix_nb import tables
@@ -34,6 +38,7 @@ STEPS: dict[str, tuple[str, ...]] = {  # notebook → the notebooks whose tables
     "06_domain_interactions": ("05_search",),
     "07_mixture_quality": ("05_search",),
     "paper_regmix": (),
+    "study_proxies": ("03_proxy_fidelity",),
 }
 STANDALONE = ("mixtures_csv", "components_dir")  # given one of these, a step reads your files and needs no other step
 STORY = tuple(name for name in STEPS if name[0].isdigit())  # runs when neither the command nor the profile names a step
@@ -102,6 +107,20 @@ def package_hash() -> str:
 def versions() -> dict[str, str]:
     """Return the versions of the libraries results depend on."""
     return {name: importlib.metadata.version(name) for name in VERSIONED}
+
+
+def circumstances() -> dict[str, object]:
+    """Return what a reader of numbers wants to know about where they come from: machine, versions, git commit."""
+    memory = psutil.virtual_memory().total / 2**30
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB"
+    return {"machine": machine, "versions": {"python": platform.python_version()} | versions(), "commit": _commit()}
+
+
+def _commit() -> str:
+    if not shutil.which("git"):
+        return "unknown (no git here)"
+    asked = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return asked.stdout.strip() or "unknown (not a git clone)"
 
 
 def declared(step: str) -> dict[str, object]:
@@ -231,7 +250,7 @@ def execute(step: Step) -> float:
     _execute_cells(step)
     lean(step.executed)
     took = time.perf_counter() - began
-    stamp = {"key": key, "seconds": round(took, 1), "parameters": dict(step.parameters)}
+    stamp = {"key": key, "seconds": round(took, 1), "parameters": dict(step.parameters)} | circumstances()
     stamp["files"] = {str(path.relative_to(step.run_dir)): file_hash(path) for path in _written(step, started)}
     with atomic(step.stamp) as temporary:
         temporary.write_text(json.dumps(stamp, indent=1))

@@ -16,6 +16,7 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 # each module may import only from rows below its own, or from a row's earlier modules
 LAYERS = (
     ("__main__",),
+    ("report",),
     ("gallery",),
     ("runner", "doctor", "notebook"),
     ("proxies",),
