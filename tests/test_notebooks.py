@@ -20,11 +20,11 @@ SCORED = 40  # scores in the cache when the second kill comes: more than noteboo
 
 
 class Command:
-    """`demix-nb run --profile smoke` in a process of its own; what it prints goes to a file beside the run's folder."""
+    """`demix-nb run` in a process of its own; what it prints goes to a file beside the run's folder."""
 
-    def __init__(self, run_dir: Path, *arguments: str) -> None:
+    def __init__(self, run_dir: Path, *arguments: str, profile: str = "smoke") -> None:
         self.log = run_dir.with_name("log")
-        command = [sys.executable, "-m", "demix_nb", "run", "--profile", "smoke", "--run-dir", str(run_dir), *arguments]
+        command = [sys.executable, "-m", "demix_nb", "run", "--profile", profile, "--run-dir", str(run_dir), *arguments]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT)
 
@@ -118,3 +118,14 @@ def test_regmix_is_replayed_from_a_folder(shared, tmp_path):
     printed = Command(tmp_path / "run", "paper_regmix", "-p", f"regmix_dir={shared / 'regmix'}").finish()
     assert "[1/1] paper_regmix" in printed
     assert len(times("figures/regmix_*.png", tmp_path / "run")) >= 10
+
+
+def test_regmix_as_own_runs_trains_nothing_and_predicts_what_was_held_out(shared, tmp_path):
+    files = {"mixtures_csv": "train_mixture_1m.csv", "scores_csv": "train_pile_loss_1m.csv"}
+    given = [f"{name}={shared / 'regmix' / file}" for name, file in files.items()]
+    given += ["learners=[ridge, gaussian_process]", "curve_sizes=[16, 64]", "subsets=2"]
+    printed = Command(tmp_path / "run", *[part for text in given for part in ("-p", text)], profile="regmix").finish()
+    assert "[1/1] 04_regression" in printed
+    found = tables.read(tmp_path / "run" / "summary" / "04_regression.csv", "summary")["value"]
+    assert found["best predictor out of fold"] == "gaussian_process"
+    assert float(found["its mean ρ on held out"]) > 0.95  # ridge has 0.87, always predicting the mean has no order
