@@ -15,7 +15,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="demix-nb", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run notebooks end to end")
-    run.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join(runner.STEPS)}; default: the profile's, else the numbered")
+    steps = f"of {', '.join(runner.STEPS)}; default: the profile's, else the numbered"
+    run.add_argument("steps", nargs="*", metavar="STEP", help=steps)
     run.add_argument("--profile", default=DEFAULT_PROFILE, help="a section of notebooks/profiles.yml (default: laptop)")
     run.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
     run.add_argument("--run-dir", type=Path, help="where tables, models and copies go (default: data/runs/PROFILE)")
