@@ -19,20 +19,21 @@ LAYERS = (
     ("report",),
     ("gallery",),
     ("runner", "doctor", "notebook"),
-    ("proxies",),
+    ("proxies", "reweighting"),
     ("components", "ensemble"),
     ("corpora", "scoring"),
     ("sources", "benchmarks", "saving", "figures_regmix"),
     ("problems", "figures_regression", "merging", "appraisal", "regmix"),
     ("calibration",),
     ("fidelity", "search", "interactions", "figures"),
-    ("layout", "methods", "predictors", "ranking", "runs"),
+    ("layout", "methods", "online", "predictors", "ranking", "runs"),
     ("checkpoints", "parallel"),
     ("tables", "evidence"),
     ("mixtures",),
 )
 NEEDS_TORCH = {
-    "components", "proxies", "scoring", "merging", "methods", "layout", "saving", "checkpoints", "doctor", "ensemble", "__main__",
+    "components", "proxies", "scoring", "merging", "methods", "layout", "saving", "checkpoints", "doctor", "ensemble", "reweighting",
+    "__main__",
 }  # fmt: skip
 
 
