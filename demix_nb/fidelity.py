@@ -187,3 +187,24 @@ def usable(tasks: pd.DataFrame, ratio: pd.Series, *, unit: str, least: float) ->
 def search_cost(components: int, component_tokens: float, trained: int = 0, trained_tokens: float = 0.0) -> float:
     """Return the training tokens a search spends; base and references are not counted (DeMix 3.3.1)."""
     return components * component_tokens + trained * trained_tokens
+
+
+def tokens_to_reach(report: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Return what trained proxies (`trained-<share>`) must spend in training tokens to match each other kind's measure.
+
+    Index proxy; columns `value` (the kind's measure), `tokens` (its own cost), `trained_tokens` (interpolated in log
+    tokens between the trained budgets, which are taken as never getting worse with tokens), `ratio` of the two, and
+    `beyond`: "" where the budgets bracket it, "above" where not even the dearest reaches it (the cost is then a lower
+    bound), "below" where the cheapest is better already (an upper bound). Raises FidelityError without two budgets.
+    """
+    rows = report[report["measure"] == measure]
+    trained = rows[rows.index.str.startswith("trained-")].sort_values("tokens")
+    if len(trained) < 2:
+        raise FidelityError("give trained proxies at two budgets or more (parameter trained_shares)")
+    value, log_tokens = np.maximum.accumulate(trained["value"].to_numpy()), np.log(trained["tokens"].to_numpy(float))
+    others = rows[~rows.index.isin([*trained.index, "ceiling"])]
+    table = others[["value", "tokens"]].assign(
+        trained_tokens=np.exp(np.interp(others["value"], value, log_tokens)),
+        beyond=np.select([others["value"] > value[-1], others["value"] < value[0]], ["above", "below"], ""),
+    )
+    return table.assign(ratio=table["trained_tokens"] / table["tokens"])

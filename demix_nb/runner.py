@@ -39,6 +39,7 @@ STEPS: dict[str, tuple[str, ...]] = {  # notebook → the notebooks whose tables
     "07_mixture_quality": ("05_search",),
     "paper_regmix": (),
     "study_proxies": ("03_proxy_fidelity",),
+    "study_strategies": ("study_proxies",),
 }
 STANDALONE = ("mixtures_csv", "components_dir")  # given one of these, a step reads your files and needs no other step
 STORY = tuple(name for name in STEPS if name[0].isdigit())  # runs when neither the command nor the profile names a step

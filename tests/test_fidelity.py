@@ -123,3 +123,15 @@ def test_a_difference_needs_enough_mixtures_too(rng):
     few = scores(rng, 3)
     with pytest.raises(FidelityError, match="share 3 mixtures"):
         fidelity.paired_difference(few, few, few, TASKS, rng=rng)
+
+
+def test_the_cost_of_equal_trust_is_read_off_the_trained_curve():
+    tokens = {"trained-0.1": 1e6, "trained-0.2": 2e6, "trained-0.4": 4e6, "merged": 5e5, "good": 1e6, "poor": 1e6}
+    values = [0.5, 0.7, 0.6, 0.6, 0.9, 0.3]  # the third budget does worse by chance: it cannot cost more to reach 0.6
+    report = pd.DataFrame({"measure": "rho_macro", "value": values, "tokens": tokens.values()}, index=list(tokens))
+    found = fidelity.tokens_to_reach(report, "rho_macro")
+    assert found.loc["merged", "trained_tokens"] == pytest.approx(1e6 * 2**0.5)
+    assert found.loc["merged", "ratio"] == pytest.approx(2 * 2**0.5)
+    assert found["beyond"].to_dict() == {"merged": "", "good": "above", "poor": "below"}
+    with pytest.raises(FidelityError, match="two budgets"):
+        fidelity.tokens_to_reach(report.drop(index=["trained-0.2", "trained-0.4"]), "rho_macro")
