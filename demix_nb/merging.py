@@ -244,7 +244,7 @@ class Bank:
         shares, seed = [float(weights[self.names[k]]) for k in active], rng.integers(1 << 62) if chosen.random else None
 
         def merge(piece: Piece, device: torch.device) -> Tensor:
-            points = [self._read(k, piece).to(device) for k in active]
+            points = (self._read(k, piece).to(device) for k in active)
             base = self._read(-1, piece).to(device) if chosen.updates else None
             # a generator per tensor: the masks do not hang on the order in which tensors are visited
             extra = {"rng": np.random.default_rng([seed, piece.index])} if chosen.random else {}

@@ -1,14 +1,16 @@
 """The published ways to merge K tensors into one, as pure functions, and the table `METHODS` of them with their papers.
 
 All take K tensors of one shape and K weights and return one tensor in float32. Most work on updates τᵢ = Θᵢ − Θ_base:
-each update may be thinned (`trim`, `drop`), then they are combined (`linear`, `elect`, a mean on the sphere). All of it
-happens tensor by tensor, as in mergekit, the tool these are tested against. We differ here: what survives a random mask
-is divided by its chance to be kept, as DARE and DELLA are published, and not rescaled to the old L1 norm; magnitudes
-equal to a threshold are kept, all of them. Settings are those of DeMix's release (arXiv 2602.00747).
+each update may be thinned (`trim_`, `drop_`), then they are combined (`linear`, `elect`, a mean on the sphere). All of
+it happens tensor by tensor, as in mergekit, the tool these are tested against. We differ here: what survives a random
+mask is divided by its chance to be kept, as DARE and DELLA are published, and not rescaled to the old L1 norm;
+magnitudes equal to a threshold are kept, all of them. Settings are those of DeMix's release (arXiv 2602.00747).
+
+Memory: K updates and the result in float32, K + 1 tensors; everything between them is computed in blocks.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-GRAM_BLOCK = 1 << 22  # numbers widened to float64 at a time
+BLOCK = 1 << 18  # numbers of each tensor worked on at a time: a few MB of temporary values
+DIGIT = 16  # bits of a magnitude that are looked at in one pass
 
 
 def linear(points: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -64,6 +67,13 @@ def elect(updates: Sequence[Tensor], weights: Sequence[float], average: bool = F
 
     Their weighted sum, or with `average` their weighted mean. Zeros have no sign and take no part.
     """
+    merged = torch.empty(updates[0].shape, dtype=updates[0].dtype, device=updates[0].device)
+    for out, *block in zip(*(tensor.reshape(-1).split(BLOCK) for tensor in (merged, *updates)), strict=True):
+        out.copy_(_elect(block, weights, average))
+    return merged
+
+
+def _elect(updates: Sequence[Tensor], weights: Sequence[float], average: bool) -> Tensor:
     positive = linear(updates, weights) >= 0
     total, mass = torch.zeros_like(updates[0]), torch.zeros_like(updates[0])
     for update, weight in zip(updates, weights, strict=True):
@@ -73,44 +83,69 @@ def elect(updates: Sequence[Tensor], weights: Sequence[float], average: bool = F
     return total / torch.where(mass == 0, 1.0, mass) if average else total
 
 
-def trim(update: Tensor, *, density: float, gamma: float = 0.0) -> Tensor:
+def trim_(update: Tensor, *, density: float, gamma: float = 0.0) -> Tensor:
     """Keep the `density` largest by magnitude after leaving out the `gamma` very largest (TIES, Breadcrumbs).
 
-    Numbers equal in magnitude to the last one kept are kept too, so the result does not hang on the order of a sort.
+    In place. Numbers equal in magnitude to the last one kept are kept too, so the result does not hang on the order of a sort.
     Raises ValueError on a density outside (0, 1].
     """
     if not (0 < density <= 1 and 0 <= gamma < 1):
         raise ValueError(f"density {density} must lie in (0, 1] and gamma {gamma} in [0, 1)")
-    size = update.abs().flatten()
-    kept = max(1, int(density * len(size)))
-    dropped = max(0, len(size) - kept - int(gamma * len(size)))
-    smallest, largest = (size.kthvalue(rank).values for rank in (dropped + 1, dropped + kept))
-    size = size.reshape(update.shape)
-    return update * ((size >= smallest) & (size <= largest))
+    size = update.numel()
+    kept = max(1, int(density * size))
+    dropped = max(0, size - kept - int(gamma * size))
+    smallest, largest = magnitude(update, dropped + 1), magnitude(update, dropped + kept)
+    for block in update.view(-1).split(BLOCK):
+        block.masked_fill_((block.abs() < smallest) | (block.abs() > largest), 0)
+    return update
 
 
-def drop(update: Tensor, *, density: float, epsilon: float = 0.0, rng: np.random.Generator) -> Tensor:
+def magnitude(update: Tensor, rank: int) -> Tensor:
+    """The magnitude of that rank, 1 = smallest, exactly.
+
+    `kthvalue` takes room for four more tensors, so above one block the answer is built digit by digit from counts:
+    floats ≥ 0 sort as their bits do.
+    """
+    if update.numel() <= BLOCK:
+        return update.abs().view(-1).kthvalue(rank).values
+    integer = {4: torch.int32, 8: torch.int64}[update.itemsize]
+    bits, found = update.view(-1).view(integer), 0
+    for shift in range(8 * update.itemsize - DIGIT, -1, -DIGIT):
+        counts = torch.zeros(1 << DIGIT, dtype=torch.int64, device=update.device)
+        for block in bits.split(BLOCK):
+            rest = (block & torch.iinfo(integer).max) >> shift  # without the sign
+            counts += torch.bincount(rest[rest >> DIGIT == found] % (1 << DIGIT), minlength=len(counts))
+        up_to = counts.cumsum(0)
+        digit = int(torch.searchsorted(up_to, rank))
+        rank, found = rank - int(up_to[digit] - counts[digit]), (found << DIGIT) + digit
+    return torch.tensor(found, dtype=integer, device=update.device).view(update.dtype)
+
+
+def drop_(update: Tensor, *, density: float, epsilon: float = 0.0, rng: np.random.Generator) -> Tensor:
     """Keep each number with a chance and divide it by that chance, so its expectation stays (DARE, 2311.03099).
 
-    The chance is `density`; with `epsilon` it rises with the rank of the magnitude within its row from density − ε to
+    In place. The chance is `density`; with `epsilon` it rises with the rank of the magnitude within its row from density − ε to
     density + ε (DELLA, 2406.11617). Raises ValueError where that leaves (0, 1].
     """
     if not (0 < density - epsilon and density + epsilon <= 1):
         raise ValueError(f"density {density} ± epsilon {epsilon} must lie in (0, 1]; choose a smaller epsilon")
-    chance = torch.full_like(update, density)
-    if epsilon and update.ndim and update.shape[-1] > 1:
-        rank = update.abs().argsort(dim=-1).argsort(dim=-1)
-        chance += epsilon * (2 * rank / (update.shape[-1] - 1) - 1)
-    kept = torch.from_numpy(rng.random(tuple(update.shape), dtype=np.float32)).to(update.device) < chance
-    return update * kept / chance
+    width = update.shape[-1] if update.ndim else 1
+    for rows in update.view(-1, width).split(max(1, BLOCK // width)):
+        chance = torch.full_like(rows, density)
+        if epsilon and width > 1:
+            rank = rows.abs().argsort(dim=-1).argsort(dim=-1)
+            chance += epsilon * (2 * rank / (width - 1) - 1)
+        drawn = torch.from_numpy(rng.random(tuple(rows.shape), dtype=np.float32)).to(rows.device)
+        rows.masked_fill_(drawn >= chance, 0).div_(chance)
+    return update
 
 
 @dataclass(frozen=True)
 class Method:
     """One row of METHODS: what is kept of each update, how the points are combined, and who published it.
 
-    `combine(points, weights)` merges K tensors; `sparsify(update, **options)` thins one. With `updates` both work on
-    τᵢ = Θᵢ − Θ_base and the merge is Θ_base + scale · combine(τ, w).
+    `combine(points, weights)` merges K tensors; `sparsify(update, **options)` thins one in place. With `updates` both
+    work on τᵢ = Θᵢ − Θ_base and the merge is Θ_base + scale · combine(τ, w).
     """
 
     combine: Callable
@@ -121,7 +156,7 @@ class Method:
 
     @property
     def random(self) -> bool:
-        return self.sparsify is drop
+        return self.sparsify is drop_
 
     @property
     def elementwise(self) -> bool:
@@ -134,20 +169,29 @@ class Method:
         return self.updates and self.combine in (linear, elect)
 
     def __call__(
-        self, points: Sequence[Tensor], weights: Sequence[float], base: Tensor | None = None, **options
+        self, points: Iterable[Tensor], weights: Sequence[float], base: Tensor | None = None, **options
     ) -> Tensor:
-        """Merge K tensors of one shape into one in float32. `base` and `rng` only where the method takes them."""
+        """Merge K tensors of one shape into one in float32. `base` and `rng` only where the method takes them.
+
+        Points are taken one by one and not kept, so that K + 1 tensors in float32 suffice if they are made on demand.
+        """
         options = dict(self.options) | options
         scale = options.pop("scale", 1.0)
-        if len(points) == 1 and weights[0] == scale == 1 and self.sparsify is None:
-            return points[0]  # the mean of one point is that point, bit for bit
+        if len(weights) == 1 and weights[0] == scale == 1 and self.sparsify is None:
+            return next(iter(points))  # the mean of one point is that point, bit for bit
         if not self.updates:
-            return self.combine(points, weights)
-        base = base.to(wide(base.dtype))
-        updates = [point - base for point in points]
-        for k in range(len(updates) if self.sparsify else 0):
-            updates[k] = self.sparsify(updates[k], **options)
-        return base + scale * self.combine(updates, weights)
+            return self.combine(list(points), weights)
+        thin = partial(self.sparsify, **options) if self.sparsify else lambda update: update
+        updates = [thin(_update(point, base)) for point in points]
+        merged = self.combine(updates, weights)
+        del updates  # before the base is widened
+        return merged.mul_(scale).add_(base)
+
+
+def _update(point: Tensor, base: Tensor) -> Tensor:
+    """Θᵢ − Θ_base in float32 or wider, in memory of its own."""
+    update = torch.empty(point.shape, dtype=wide(torch.promote_types(point.dtype, base.dtype)), device=point.device)
+    return update.copy_(point).sub_(base)
 
 
 AVERAGE = partial(elect, average=True)
@@ -157,21 +201,21 @@ METHODS = {
     "task_arithmetic": Method(linear, "https://arxiv.org/abs/2212.04089"),
     "multislerp": Method(multislerp, "https://arxiv.org/abs/2403.13257"),
     "karcher": Method(karcher, "https://doi.org/10.1002/cpa.3160300502"),
-    "ties": Method(AVERAGE, "https://arxiv.org/abs/2306.01708", trim, options=SPARSE),
-    "dare_linear": Method(linear, "https://arxiv.org/abs/2311.03099", drop, options=SPARSE),
-    "dare_ties": Method(elect, "https://arxiv.org/abs/2311.03099", drop, options=SPARSE),
-    "della_linear": Method(linear, "https://arxiv.org/abs/2406.11617", drop, options=SPARSE | {"epsilon": 0.01}),
-    "della_ties": Method(AVERAGE, "https://arxiv.org/abs/2406.11617", drop, options=SPARSE | {"epsilon": 0.01}),
-    "breadcrumbs": Method(linear, "https://arxiv.org/abs/2312.06795", trim, options=SPARSE | {"gamma": 0.01}),
-    "breadcrumbs_ties": Method(elect, "https://arxiv.org/abs/2312.06795", trim, options=SPARSE | {"gamma": 0.01}),
+    "ties": Method(AVERAGE, "https://arxiv.org/abs/2306.01708", trim_, options=SPARSE),
+    "dare_linear": Method(linear, "https://arxiv.org/abs/2311.03099", drop_, options=SPARSE),
+    "dare_ties": Method(elect, "https://arxiv.org/abs/2311.03099", drop_, options=SPARSE),
+    "della_linear": Method(linear, "https://arxiv.org/abs/2406.11617", drop_, options=SPARSE | {"epsilon": 0.01}),
+    "della_ties": Method(AVERAGE, "https://arxiv.org/abs/2406.11617", drop_, options=SPARSE | {"epsilon": 0.01}),
+    "breadcrumbs": Method(linear, "https://arxiv.org/abs/2312.06795", trim_, options=SPARSE | {"gamma": 0.01}),
+    "breadcrumbs_ties": Method(elect, "https://arxiv.org/abs/2312.06795", trim_, options=SPARSE | {"gamma": 0.01}),
 }
 
 
 def gram(points: Sequence[Tensor]) -> Tensor:
     """Dot products of K tensors in float64, block by block so that only blocks are widened."""
     flat, products = [point.reshape(-1) for point in points], torch.zeros(len(points), len(points), dtype=torch.float64)
-    for start in range(0, len(flat[0]), GRAM_BLOCK):
-        block = torch.stack([point[start : start + GRAM_BLOCK] for point in flat]).double()
+    for start in range(0, len(flat[0]), BLOCK):
+        block = torch.stack([point[start : start + BLOCK] for point in flat]).double()
         products += (block @ block.T).cpu()
     return products
 

@@ -3,16 +3,19 @@
 import json
 import pickle
 import shutil
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from families import ARCHITECTURES, family, hashed_routing, save_model
+from families import ARCHITECTURES, SIZES, family, hashed_routing, save_model
 from safetensors.torch import load_file, save_file
+from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from demix_nb import merging
+from demix_nb.checkpoints import Checkpoint
 from demix_nb.merging import METHODS, Bank, delta
 
 MIXTURE = {"a": 0.2, "b": 0.5, "c": 0.3}
@@ -151,22 +154,55 @@ def test_blocks_of_any_size_give_the_same_bits(any_family, monkeypatch):
     def everything(residency):
         bank = Bank.load(*any_family, residency)
         model = bank.model()
-        for method in ("linear", "task_arithmetic"):
-            bank.write(model, MIXTURE, method)
+        for method in ("linear", "task_arithmetic", "ties", "dare_ties", "della_linear", "breadcrumbs_ties"):
+            bank.write(model, MIXTURE, method, **seeded(method))
             yield from (tensor.clone() for tensor in model.parameters())
-            yield from bank.merge(MIXTURE, method).values()
+            yield from bank.merge(MIXTURE, method, **seeded(method)).values()
         bank.write(model, MIXTURE, "karcher")
         yield from (tensor.double() for tensor in model.parameters())
         yield torch.tensor(bank.drift().to_numpy())
         yield torch.tensor(bank.cosines().to_numpy())
 
     whole = list(everything("stacked"))
-    for name, numbers in (("merging.BLOCK", 7), ("merging.READ_BLOCK", 40), ("methods.GRAM_BLOCK", 33)):
+    for name, numbers in (("merging.BLOCK", 7), ("merging.READ_BLOCK", 40), ("methods.BLOCK", 33)):
         monkeypatch.setattr(f"demix_nb.{name}", numbers)
     for residency in RESIDENCIES:
         for expected, tensor in zip(whole, everything(residency), strict=True):
             slack = 0 if tensor.dtype == torch.float32 else 1e-6  # sums over a tensor, whose order may change
             torch.testing.assert_close(tensor, expected, rtol=slack, atol=slack)
+
+
+@pytest.fixture(scope="module")
+def wide_family(tmp_path_factory):
+    """One tensor of 2²⁰ numbers and little else, in bfloat16, so that whatever is widened shows."""
+    config = LlamaConfig(**SIZES | {"hidden_size": 128, "vocab_size": 1 << 13, "tie_word_embeddings": True})
+    return family(tmp_path_factory.mktemp("wide"), config, dtype=torch.bfloat16)
+
+
+def peak_bytes(work) -> int:
+    """The most that torch and numpy held at once beyond what they held before, temporary values inside torch too."""
+    tracemalloc.start()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    by_numpy = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return (
+        int(np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]).max())
+        + by_numpy
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_streamed_merge_holds_one_tensor_more_than_there_are_components(wide_family, method, monkeypatch):
+    """(K + 1) tensors in float32 beside the mapped files, and a few blocks, whose size is not the tensor's."""
+    bank = Bank.load(*wide_family, "streamed")
+    mapped = {(row.directory, name): row.read(name) for row in bank.rows for name in row.files}
+    monkeypatch.setattr(Checkpoint, "read", lambda self, name, rows=None: mapped[self.directory, name])
+    monkeypatch.setattr("demix_nb.methods.BLOCK", 1 << 16)
+    model, tensor, blocks = bank.model(), 4 << 20, 2 << 20  # bytes
+    peak = peak_bytes(lambda: bank.write(model, MIXTURE, method, **seeded(method)))
+    assert tensor < peak <= (len(MIXTURE) + 1) * tensor + blocks
 
 
 def test_a_bank_travels_to_workers(llama):
