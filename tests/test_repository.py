@@ -18,7 +18,7 @@ LAYERS = (
     ("__main__",),
     ("report",),
     ("gallery",),
-    ("runner", "doctor", "notebook"),
+    ("runner", "doctor", "notebook", "explore", "live"),
     ("proxies", "reweighting"),
     ("components", "ensemble"),
     ("corpora", "scoring"),
@@ -32,8 +32,8 @@ LAYERS = (
     ("mixtures",),
 )
 NEEDS_TORCH = {
-    "components", "proxies", "scoring", "merging", "methods", "layout", "saving", "checkpoints", "doctor", "ensemble", "reweighting",
-    "__main__",
+    "components", "proxies", "scoring", "merging", "methods", "layout", "saving", "checkpoints", "doctor", "ensemble",
+    "reweighting", "live", "__main__",
 }  # fmt: skip
 
 
