@@ -9,6 +9,7 @@ DeMix's perplexity and quality filters are left out: they need a trained model.
 
 import json
 import re
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -365,3 +366,42 @@ def _sizes(domain: Cleaned) -> dict[str, int]:
     for split, texts in (("train", domain.train), ("heldout", domain.heldout)):
         counts |= {f"{split}_documents": len(texts), f"{split}_bytes": _bytes(texts)}
     return counts
+
+
+def rewritten(corpora: Corpora, directory: str | Path, tokens: Mapping[str, UInt[np.ndarray, " tokens"]]) -> Corpora:
+    """Return a copy of `corpora` under `directory` in which some domains have other training tokens.
+
+    Tokenizer and held-out documents stay, so models trained on either are scored alike; counts of documents and bytes
+    in the table stay those of the original. Raises CorpusError for an unknown domain.
+    """
+    if strangers := sorted(set(tokens) - set(corpora.domains)):
+        raise CorpusError(f"no domain {strangers[0]!r} to rewrite; there are {', '.join(corpora.domains)}")
+    directory, table = Path(directory), corpora.table.copy()
+    manifest = _manifest(corpora.directory)
+    for path in manifest["files"]:
+        with tables.atomic(directory / path) as temporary:
+            shutil.copyfile(corpora.directory / path, temporary)
+    for name, array in tokens.items():
+        with tables.atomic(directory / f"train/{name}.npy") as temporary, open(temporary, "wb") as file:
+            np.save(file, array)
+        table.loc[name, "train_tokens"] = len(array)
+    tables.write(table, directory / "corpora.csv", "corpora")
+    files = {path: tables.file_hash(directory / path) for path in manifest["files"]}
+    with tables.atomic(directory / "corpora.json") as temporary:
+        temporary.write_text(json.dumps(manifest | {"files": files}, indent=1), "utf-8")
+    return load(directory)
+
+
+def corrupted(
+    tokens: UInt[np.ndarray, " tokens"], share: float, end: int, *, rng: np.random.Generator
+) -> UInt[np.ndarray, " tokens"]:
+    """Return the tokens with a random `share` of the documents shuffled word by word into nonsense.
+
+    `end` is the token that closes a document; ends stay in place, so do the counts of every token.
+    """
+    noisy, stops = np.array(tokens), np.flatnonzero(np.asarray(tokens) == end)
+    starts = np.concatenate([[0], stops[:-1] + 1])
+    for document in rng.permutation(len(stops))[: round(share * len(stops))]:
+        span = slice(starts[document], stops[document])
+        noisy[span] = rng.permutation(noisy[span])
+    return noisy

@@ -35,6 +35,18 @@ METHOD_COLOURS = {
     "ensemble": BLACK,
 }
 
+# One colour per kind of proxy, the same in every notebook.
+PROXY_COLOURS = {
+    "merged": VERMILION,
+    "calibrated": ORANGE,
+    "calibrated per family": "#B8860B",
+    "ensemble": GREEN,
+    "fused merged": PURPLE,
+    "fused ensemble": BLUE,
+    "trained proxies": SKY,
+    "mixed": BLACK,
+}
+
 DPI = 110  # small enough to commit, sharp enough for a README column
 
 
@@ -171,14 +183,14 @@ def fidelity_cost(fidelity: pd.DataFrame, measure: str, searched: int) -> Figure
     for _, row in ceiling.iterrows():
         axes.axhspan(row["low"], row["high"], color=GREY, alpha=0.15, lw=0)
         axes.axhline(row["value"], color=GREY, ls="--", lw=1, label="second seed of the references")
-    trained = rows[rows.index.str.startswith("trained")].sort_values("tokens")
-    for table, colour, label in (
-        (trained, SKY, "trained proxies"),
-        (rows.loc[["merged"]], VERMILION, "merged (DeMix)"),
-    ):
+    is_trained = rows.index.str.startswith("trained")
+    kinds = {"trained proxies": rows[is_trained].sort_values("tokens")}
+    kinds |= {name: rows.loc[[name]] for name in rows.index[~is_trained & rows["tokens"].notna()]}
+    for name, table in kinds.items():
         spread = [table["value"] - table["low"], table["high"] - table["value"]]
-        axes.errorbar(table["tokens"] / 1e6, table["value"], yerr=np.clip(spread, 0, None), color=colour, marker="o",
-                      capsize=3, label=label)  # fmt: skip
+        label = "merged (DeMix)" if name == "merged" else name
+        axes.errorbar(table["tokens"] / 1e6, table["value"], yerr=np.clip(spread, 0, None), marker="o", capsize=3,
+                      color=PROXY_COLOURS[name], label=label)  # fmt: skip
     axes.set(xlabel=f"million training tokens to score {searched} mixtures", ylabel="Spearman's ρ", xscale="log")
     _plain_log(axes.xaxis)
     axes.legend(fontsize=8, loc="lower right")

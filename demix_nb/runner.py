@@ -30,6 +30,7 @@ from demix_nb.tables import atomic, content_hash, file_hash
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS: dict[str, tuple[str, ...]] = {  # notebook → the notebooks whose tables it reads
+    "00_tour": (),
     "01_components": (),
     "02_merging": ("01_components",),
     "03_proxy_fidelity": ("01_components",),
@@ -37,11 +38,13 @@ STEPS: dict[str, tuple[str, ...]] = {  # notebook → the notebooks whose tables
     "05_search": ("03_proxy_fidelity",),
     "06_domain_interactions": ("05_search",),
     "07_mixture_quality": ("05_search",),
+    "08_playground": ("02_merging", "05_search"),
     "paper_regmix": (),
     "study_proxies": ("03_proxy_fidelity",),
     "study_strategies": ("study_proxies",),
+    "study_capabilities": ("03_proxy_fidelity",),
 }
-STANDALONE = ("mixtures_csv", "components_dir")  # given one of these, a step reads your files and needs no other step
+STANDALONE = ("mixtures_csv", "components_dir", "run")  # given one of these, a step reads your files and stands alone
 STORY = tuple(name for name in STEPS if name[0].isdigit())  # runs when neither the command nor the profile names a step
 VERSIONED = ("torch", "transformers", "lm-eval", "lightgbm", "scikit-learn", "numpy", "pandas")
 

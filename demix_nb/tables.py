@@ -49,6 +49,8 @@ SCHEMAS = {
     "costs": Schema("proxy", {"measure": "str", "tokens": "float", "trained_tokens": "float"}, unique=False),
     "consistency": Schema("mixture", {"type": "str", "share": "float", "delta": "float"}, unique=False),
     "measures": Schema("strategy", {"measure": "str", "value": "float", "low": "float", "high": "float"}, unique=False),
+    "landscape": Schema("mixture", {"type": "str"}, unique=False),
+    "robustness": Schema("mixture", {"text": "str", "share": "float", "candidate": "str"}),
     "ratios": Schema("family", {}, numeric=True),
     "quality": Schema("model", {"strategy": "str", "seed": "int", "macro": "float", "place": "float"}),
     "summary": Schema("result", {"value": "str"}, open=False),

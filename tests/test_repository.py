@@ -22,7 +22,7 @@ LAYERS = (
     ("proxies", "reweighting"),
     ("components", "ensemble"),
     ("corpora", "scoring"),
-    ("sources", "benchmarks", "saving", "figures_regmix"),
+    ("sources", "benchmarks", "saving", "figures_regmix", "figures_study"),
     ("problems", "figures_regression", "merging", "appraisal", "regmix"),
     ("calibration",),
     ("fidelity", "search", "interactions", "figures"),
