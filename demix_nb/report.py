@@ -63,6 +63,7 @@ library.textContent = await new Response(unpacked).text();
 document.head.append(library);
 for (const place of document.querySelectorAll(".plotly-figure")) {
   const figure = JSON.parse(place.firstElementChild.textContent);
+  place.style.height = `${figure.layout.height ?? 450}px`;
   await Plotly.newPlot(place, {...figure, config: {responsive: true, displaylogo: false}});
 }
 """
@@ -128,7 +129,7 @@ def page(notebook: NotebookNode, facts: str, names: list[str]) -> str:
     has_figures = embed_figures(notebook)
     describe_images(notebook)
     body, _ = Body().from_notebook_node(notebook)
-    body = re.sub(r"<style[\s\S]*?</style>", "", body)  # tables and sources bring their own, for light pages only
+    body = re.sub(r"<style(?: scoped)?>[\s\S]*?</style>", "", body)  # of tables and sources, made for light pages only
     body = re.sub(r'<a href="(\w+)\.ipynb">(.*?)</a>', lambda link: _link(*link.groups(), names), body)
     head = f'<p><a href="index.html">All notebooks of this run</a></p><p>{facts}</p>'
     return _document(title, head, body, plotly() if has_figures else "")

@@ -39,10 +39,12 @@ STEPS: dict[str, tuple[str, ...]] = {  # notebook → the notebooks whose tables
     "06_domain_interactions": ("05_search",),
     "07_mixture_quality": ("05_search",),
     "08_playground": ("02_merging", "05_search"),
-    "paper_regmix": (),
     "study_proxies": ("03_proxy_fidelity",),
     "study_strategies": ("study_proxies",),
     "study_capabilities": ("03_proxy_fidelity",),
+    "paper_regmix": (),
+    "paper_demix": (),
+    "paper_mergemix": (),
 }
 STANDALONE = ("mixtures_csv", "components_dir", "run")  # given one of these, a step reads your files and stands alone
 STORY = tuple(name for name in STEPS if name[0].isdigit())  # runs when neither the command nor the profile names a step
