@@ -12,6 +12,8 @@ from numpy import isnan
 from demix_nb import figures, tables
 from demix_nb.sources import BUILTIN
 
+PUBLISHED = Path(__file__).parent.parent / "data" / "published"
+
 
 def begin(run_dir: str) -> Path:
     """Set the figure style, silence libraries that chat, and return the run's folder as a path."""
@@ -24,6 +26,11 @@ def begin(run_dir: str) -> Path:
 def show_source(function: Callable) -> None:
     """Show the code that runs, highlighted, where a copy in the notebook would grow stale."""
     display(Code(inspect.getsource(function), language="python"))
+
+
+def printed(table: str) -> pd.DataFrame:
+    """Return a table of a paper as it was printed, from `data/published/<table>.csv`."""
+    return pd.read_csv(PUBLISHED / f"{table}.csv")
 
 
 def claimed(strict: bool, candidates: Iterable[str]) -> bool:
