@@ -19,7 +19,7 @@ LAYERS = (
     ("report",),
     ("gallery",),
     ("runner", "doctor", "notebook", "explore", "live"),
-    ("proxies", "reweighting"),
+    ("proxies", "pruning", "reweighting"),
     ("components", "ensemble"),
     ("corpora", "scoring"),
     ("sources", "benchmarks", "saving", "figures_regmix", "figures_study"),
