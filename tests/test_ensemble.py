@@ -4,24 +4,36 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scored import CONTEXT, NAMES, cached, small_corpora, small_tokenizer, tiny
 from torch import nn
 from transformers.modeling_outputs import CausalLMOutput
 
 from demix_nb.ensemble import Ensemble, token_logs
 from demix_nb.mixtures import MixtureError, as_table, one_hot, sample_uniform
 from demix_nb.scoring import ScoringError, Suite
-from tests.test_scoring import CONTEXT, NAMES, cache, corpora, suite, tiny, tokenizer  # noqa: F401 (fixtures)
 
 COMPONENTS = ["general", "math", "code"]
 
 
 @pytest.fixture(scope="module")
-def models(tokenizer):  # noqa: F811
+def tokenizer():
+    return small_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def suite(tokenizer, tmp_path_factory):
+    corpora = small_corpora(tmp_path_factory.mktemp("corpora"))
+    with cached(tmp_path_factory.mktemp("cache")):
+        return Suite.build(NAMES, tokenizer, corpora=corpora, context=CONTEXT)
+
+
+@pytest.fixture(scope="module")
+def models(tokenizer):
     return {name: tiny(tokenizer, seed) for seed, name in enumerate(COMPONENTS)}
 
 
 @pytest.fixture(scope="module")
-def ensemble(models, suite):  # noqa: F811
+def ensemble(models, suite):
     return Ensemble(suite, COMPONENTS, np.column_stack([token_logs(suite, model) for model in models.values()]))
 
 
@@ -43,7 +55,7 @@ class Mixed(nn.Module):
         return CausalLMOutput(logits=logits)
 
 
-def test_mixtures_score_as_brute_force_mixing_of_probabilities(ensemble, models, suite, rng):  # noqa: F811
+def test_mixtures_score_as_brute_force_mixing_of_probabilities(ensemble, models, suite, rng):
     mixtures = sample_uniform(COMPONENTS, 3, rng=rng)
     scores = ensemble(mixtures)
     for name, row in mixtures.iterrows():
@@ -52,7 +64,7 @@ def test_mixtures_score_as_brute_force_mixing_of_probabilities(ensemble, models,
     assert set(suite.tasks["metric"]) > {"bits_per_byte"}, "choices must be among what is compared"
 
 
-def test_one_component_alone_scores_exactly_as_itself(ensemble, models, suite):  # noqa: F811
+def test_one_component_alone_scores_exactly_as_itself(ensemble, models, suite):
     corners = as_table({name: one_hot(COMPONENTS, name) for name in COMPONENTS})
     scores = ensemble(corners)
     for name, model in models.items():
@@ -85,7 +97,7 @@ def test_many_mixtures_are_the_same_as_few(ensemble, rng):
     pd.testing.assert_frame_equal(together.loc[apart.index], apart, rtol=1e-12)
 
 
-def test_a_token_unlikely_under_all_is_not_lost(suite):  # noqa: F811
+def test_a_token_unlikely_under_all_is_not_lost(suite):
     answers = sum(len(plan.answer_window) for plan in suite.live.plans.values())
     logs = np.full((answers, 2), -900.0)  # exp(−900) is 0 in float64
     scores = Ensemble(suite, ["a", "b"], logs)(as_table({"half": pd.Series({"a": 0.5, "b": 0.5})}))
@@ -97,7 +109,7 @@ def test_a_mixture_of_strangers_is_refused(ensemble):
         ensemble(as_table({"x": pd.Series({"general": 0.5, "poetry": 0.5})}))
 
 
-def test_tasks_without_likelihoods_are_refused_by_name(tokenizer, tmp_path):  # noqa: F811
+def test_tasks_without_likelihoods_are_refused_by_name(tokenizer, tmp_path):
     (tmp_path / "items.json").write_text('[{"question": "the red fox", "answer": " sees"}]')
     common = (
         f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/items.json}}}}\ntest_split: test\n"
@@ -113,7 +125,7 @@ def test_tasks_without_likelihoods_are_refused_by_name(tokenizer, tmp_path):  # 
             Ensemble(other, ["a"], np.zeros((4, 1)))
 
 
-def test_a_broken_component_is_refused(tokenizer, suite):  # noqa: F811
+def test_a_broken_component_is_refused(tokenizer, suite):
     broken = tiny(tokenizer)
     with torch.no_grad():
         broken.get_input_embeddings().weight.fill_(torch.nan)
@@ -121,5 +133,5 @@ def test_a_broken_component_is_refused(tokenizer, suite):  # noqa: F811
         token_logs(suite, broken)
 
 
-def test_the_names_of_the_suites_are_kept(suite):  # noqa: F811
+def test_the_names_of_the_suites_are_kept(suite):
     assert set(suite.tasks["suite"]) == set(NAMES)
