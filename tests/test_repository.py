@@ -33,7 +33,7 @@ LAYERS = (
 )
 NEEDS_TORCH = {
     "components", "proxies", "scoring", "merging", "methods", "layout", "saving", "checkpoints", "doctor", "ensemble",
-    "reweighting", "live", "__main__",
+    "reweighting", "pruning", "live", "__main__",
 }  # fmt: skip
 
 
