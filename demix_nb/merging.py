@@ -39,7 +39,8 @@ RESIDENT_SHARE = 0.5  # of the free memory that resident components may take bef
 class Bank:
     """K components (and their base) of one architecture, opened once, merged as often as one likes.
 
-    `stack` holds them as rows of P numbers in the components' dtype, or is None where they are streamed from disk.
+    `stack` holds them as rows of P numbers in the components' dtype, or is None where they are streamed from disk: a
+    merge then holds at most K + 1 times the largest tensor in float32, and some blocks, beside the mapped files.
     """
 
     directories: dict[str, Path]

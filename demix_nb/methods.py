@@ -86,8 +86,8 @@ def _elect(updates: Sequence[Tensor], weights: Sequence[float], average: bool) -
 def trim_(update: Tensor, *, density: float, gamma: float = 0.0) -> Tensor:
     """Keep the `density` largest by magnitude after leaving out the `gamma` very largest (TIES, Breadcrumbs).
 
-    In place. Numbers equal in magnitude to the last one kept are kept too, so the result does not hang on the order of a sort.
-    Raises ValueError on a density outside (0, 1].
+    In place. Numbers equal in magnitude to the last one kept are kept too, so the result does not hang on the order of
+    a sort. Raises ValueError on a density outside (0, 1].
     """
     if not (0 < density <= 1 and 0 <= gamma < 1):
         raise ValueError(f"density {density} must lie in (0, 1] and gamma {gamma} in [0, 1)")
@@ -124,8 +124,8 @@ def magnitude(update: Tensor, rank: int) -> Tensor:
 def drop_(update: Tensor, *, density: float, epsilon: float = 0.0, rng: np.random.Generator) -> Tensor:
     """Keep each number with a chance and divide it by that chance, so its expectation stays (DARE, 2311.03099).
 
-    In place. The chance is `density`; with `epsilon` it rises with the rank of the magnitude within its row from density − ε to
-    density + ε (DELLA, 2406.11617). Raises ValueError where that leaves (0, 1].
+    In place. The chance is `density`; with `epsilon` it rises with the rank of the magnitude within its row from
+    density − ε to density + ε (DELLA, 2406.11617). Raises ValueError where that leaves (0, 1].
     """
     if not (0 < density - epsilon and density + epsilon <= 1):
         raise ValueError(f"density {density} ± epsilon {epsilon} must lie in (0, 1]; choose a smaller epsilon")

@@ -1,5 +1,6 @@
 """Families of small checkpoints made on the spot: one base and its components, for tests that merge."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -48,8 +49,35 @@ def save_model(model, folder: Path, words: int = 64, **saving) -> Path:
     vocabulary = {"[UNK]": 0} | {f"w{number}": number for number in range(1, words)}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]").save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="w2").save_pretrained(folder)
     return folder
+
+
+TASK = """
+task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+output_type: {kind}
+test_split: test
+doc_to_text: "{question}"
+doc_to_target: "{answer}"
+generation_kwargs: {{until: ["."], max_gen_toks: 1, do_sample: false}}
+metric_list: [{{metric: {metric}, aggregation: {aggregation}, higher_is_better: {up}}}]
+"""
+
+
+def own_tasks(folder: Path, rows: list[dict[str, str]]) -> list[str]:
+    """Write two lm-eval tasks on rows of `text` and the next `word`, one that generates it and one in bits per byte."""
+    folder.mkdir()
+    data = folder / "words.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    says = {"kind": "generate_until", "question": "{{text}}", "answer": "{{word}}", "metric": "exact_match"}
+    bits = {"kind": "loglikelihood_rolling", "question": "", "answer": "{{text}}", "metric": "bits_per_byte"}
+    says |= {"name": "say_word", "aggregation": "mean", "up": "true"}
+    bits |= {"name": "word_bits", "aggregation": "bits_per_byte", "up": "false"}
+    for task in (says, bits):
+        (folder / f"{task['name']}.yaml").write_text(TASK.format(data=data, **task))
+    return ["say_word", "word_bits"]
 
 
 def family(

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from families import ARCHITECTURES, SIZES, family, hashed_routing, save_model
+from families import ARCHITECTURES, SIZES, family, hashed_routing, own_tasks, save_model
 from safetensors.torch import load_file, save_file
 from torch.profiler import ProfilerActivity, profile
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from demix_nb import merging
+from demix_nb import merging, proxies, scoring
 from demix_nb.checkpoints import Checkpoint
 from demix_nb.merging import METHODS, Bank, delta
+from demix_nb.scoring import ScoreCache, Suite
 
 MIXTURE = {"a": 0.2, "b": 0.5, "c": 0.3}
 IDS = torch.arange(3, 23)[None]
@@ -343,6 +344,41 @@ def test_key_follows_content(llama, tmp_path):
     stored["lm_head.weight"][0, 0] += 1
     save_file(stored, weights, {"format": "pt"})
     assert Bank.load(moved).key({f"other {name}": weight for name, weight in MIXTURE.items()}) != key
+
+
+# --- scores of a bank -------------------------------------------------------------------------------------------------
+
+
+def test_mixtures_are_scored_on_any_task_of_lm_eval_each_once(llama, tmp_path, monkeypatch):
+    """Tasks are built once and their texts tokenised once; component 'a' says what it says, as its proxy; no rerun."""
+    bank, tokenizer = Bank.load(*llama), AutoTokenizer.from_pretrained(llama[0]["a"])
+    alone = AutoModelForCausalLM.from_pretrained(llama[0]["a"])
+    texts = [f"w{n} w{n + 7} w{n + 3}" for n in range(3, 9)]
+    said = [alone(tokenizer(text, return_tensors="pt").input_ids).logits[0, -1].argmax() for text in texts]
+    rows = [
+        {"text": t, "word": tokenizer.decode(s, skip_special_tokens=True)} for t, s in zip(texts, said, strict=True)
+    ]
+    names = own_tasks(tmp_path / "tasks", rows)
+    suite = Suite.build(names, tokenizer, context=16, include_path=tmp_path / "tasks")
+    likelihood = Suite.build(["word_bits"], tokenizer, context=16, include_path=tmp_path / "tasks")
+    expected = suite.score(alone)
+
+    def never(*_args, **_how):
+        raise AssertionError("done again")
+
+    monkeypatch.setattr("demix_nb.scoring.load_tasks", never)
+    monkeypatch.setattr(scoring.LiveModel, "windows", never)
+    table = pd.DataFrame([[1.0, 0, 0], [0.5, 0.5, 0], [0.2, 0.5, 0.3]], ["one", "two", "three"], list("abc"))
+    source, cache = proxies.Merges(bank, table), ScoreCache(tmp_path / "cache")
+    scores = proxies.score_table(source, suite, cache, n_jobs=1)
+    assert scores.loc["one"].to_dict() == pytest.approx(expected.to_dict())
+    assert scores.loc["one", "say_word"] == 1 and scores["word_bits"].nunique() == 3
+    monkeypatch.setattr(type(tokenizer), "encode", never)  # prompts of generation pass lm-eval's own model, which may
+    alike = proxies.score_table(source, likelihood, cache, n_jobs=1)
+    assert alike["word_bits"].tolist() == pytest.approx(scores["word_bits"].tolist())
+    monkeypatch.setattr(Suite, "score", never)
+    again = proxies.Merges(Bank.load(*llama), table.rename(index=str.upper))
+    assert proxies.score_table(again, suite, cache, n_jobs=1).to_numpy().tolist() == scores.to_numpy().tolist()
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

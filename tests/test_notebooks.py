@@ -129,3 +129,48 @@ def test_regmix_as_own_runs_trains_nothing_and_predicts_what_was_held_out(shared
     found = tables.read(tmp_path / "run" / "summary" / "04_regression.csv", "summary")["value"]
     assert found["best predictor out of fold"] == "gaussian_process"
     assert float(found["its mean ρ on held out"]) > 0.95  # ridge has 0.87, always predicting the mean has no order
+
+
+@pytest.fixture
+def own_checkpoints(tmp_path):
+    """Three components and their base in a folder beside each other, held-out text, and two tasks of one's own."""
+    import families  # torch, which no other test here needs
+
+    _, base = families.family(tmp_path / "models", families.ARCHITECTURES["qwen3"](), drift=0.002)
+    texts = [f"w{n} w{n + 7} w{n + 3} w{2 * n}" for n in range(3, 9)]
+    (tmp_path / "text.txt").write_text("\n".join(texts))
+    tasks = families.own_tasks(tmp_path / "tasks", [{"text": text, "word": "w5"} for text in texts])
+    given = {"components_dir": base.parent, "base_dir": base, "text": tmp_path / "text.txt"}
+    return given | {"tasks": tasks, "include_path": tmp_path / "tasks", "window": 16, "path_points": 3}
+
+
+def run_merging(run_dir, given):
+    pairs = [part for name, value in given.items() for part in ("-p", f"{name}={value}")]
+    printed = Command(run_dir, "02", *pairs).finish()
+    assert "[1/1] 02_merging" in printed  # and nothing of notebook 01
+    return nbformat.read(run_dir / "notebooks" / "02_merging.ipynb", as_version=4)
+
+
+def test_merging_stands_alone_on_own_checkpoints(own_checkpoints, tmp_path):
+    shown = str(run_merging(tmp_path / "run", own_checkpoints).cells)
+    checks = ["checkpoints", "architecture", "tensors", "tokenizer", "dtype", "finite", "model"]
+    assert all(check in shown for check in [*checks, "drift", "cosines", "loss barrier", "a → c", "grown by"])
+    files = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+    assert files == {"drift.png", "cosines.png"}
+    path = tables.read(tmp_path / "run" / "tables" / "path_merged_scores.csv", "scores")
+    assert list(path.columns) == ["say_word", "word_bits", "heldout_text"] and list(path.index) == [
+        "0.00",
+        "0.50",
+        "1.00",
+    ]
+    rivals = tables.read(tmp_path / "run" / "tables" / "method_scores.csv", "scores")
+    assert len(rivals) == 11 and rivals.loc["linear", "word_bits"] == pytest.approx(
+        rivals.loc["task_arithmetic", "word_bits"]
+    )
+
+
+def test_without_tasks_and_text_nothing_is_scored_and_all_else_is_shown(own_checkpoints, tmp_path):
+    given = {name: own_checkpoints[name] for name in ("components_dir", "path_points")}
+    shown = str(run_merging(tmp_path / "run", given).cells)
+    assert "nothing is scored: give lm-eval tasks" in shown and "grown by" in shown
+    assert not (tmp_path / "run" / "tables").exists()
