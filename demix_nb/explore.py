@@ -22,7 +22,7 @@ from pandas.io.formats.style import Styler
 from plotly.subplots import make_subplots
 from traitlets import Dict, HasTraits
 
-from demix_nb.figures import BLACK, BLUE, FAMILY_COLOURS, GREEN, GREY, SKY, VERMILION
+from demix_nb.figures import BLACK, BLUE, FAMILY_COLOURS, GREY, PROXY_COLOURS, SKY, VERMILION
 from demix_nb.interactions import effects, towards
 from demix_nb.mixtures import recipe
 from demix_nb.predictors import PREDICTORS
@@ -32,7 +32,6 @@ from demix_nb.runs import Runs
 STEP = 0.001  # of share, one step of a slider; whole steps are what lets the numbers on screen sum to exactly 1
 EDGE = 24  # steps along an edge of a triangle: 325 points, enough for a smooth map and light enough for a page
 MACRO = "macro rank"
-KIND_COLOURS = {"merged": VERMILION, "ensemble": BLUE, "mixed": GREEN}
 
 
 def style() -> None:
@@ -336,7 +335,7 @@ def path(curves: Mapping[str, pd.DataFrame]) -> go.Figure:
     figure = make_subplots(rows=1, cols=len(domains), subplot_titles=domains)
     for kind, table in curves.items():
         mode = "markers" if kind == "mixed" else "lines+markers"
-        marker = {"color": KIND_COLOURS[kind], "size": 11 if kind == "mixed" else 5}
+        marker = {"color": PROXY_COLOURS[kind], "size": 11 if kind == "mixed" else 5}
         marker["symbol"] = "diamond" if kind == "mixed" else "circle"
         for column, domain in enumerate(domains, start=1):
             line = go.Scatter(x=table.index, y=table[domain], mode=mode, marker=marker, name=kind,

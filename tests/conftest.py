@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from beartype import BeartypeConf, beartype
+from commands import REPOSITORY, SCORED, Command, times
 from jaxtyping import install_import_hook
 
 checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome where a float is asked for
 hook = install_import_hook("demix_nb", f"{__name__}.checker")
 
-REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared"
 
 
@@ -46,6 +46,19 @@ def small_data(tmp_path_factory):
     return corpora.build(
         folder.parent / "data", sources=folder, megabytes=0.12, vocab_size=400, heldout_kb=4, seed=0, n_jobs=1
     )
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory):
+    """Return the run's folder, what the finishing run printed, and what the two killed ones had left."""
+    run_dir = tmp_path_factory.mktemp("smoke") / "run"
+    left = {}
+    Command(run_dir).kill_when(lambda: len(times("models/reference-*/training.json", run_dir)) >= 2)
+    left["models"] = times("models/*/training.json", run_dir)
+    Command(run_dir).kill_when(lambda: len(times("cache/*.json", run_dir)) >= SCORED)
+    left["models"] |= times("models/*/training.json", run_dir)
+    left["scores"] = times("cache/*.json", run_dir)
+    return run_dir, Command(run_dir).finish(), left
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,69 +1,14 @@
 """The whole story at profile `smoke`, through the command a user calls: killed twice, resumed, finished, skipped."""
 
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
-
 import nbformat
-import psutil
 import pytest
 import yaml
-from conftest import REPOSITORY
+from commands import SCORED, Command, times
 
 from demix_nb import runner, tables
 from demix_nb.mixtures import recipe
 
 pytestmark = pytest.mark.notebooks
-SCORED = 40  # scores in the cache when the second kill comes: more than notebooks 01 and 02 make
-
-
-class Command:
-    """`demix-nb run` in a process of its own; what it prints goes to a file beside the run's folder."""
-
-    def __init__(self, run_dir: Path, *arguments: str, profile: str = "smoke") -> None:
-        self.log = run_dir.with_name("log")
-        command = [sys.executable, "-m", "demix_nb", "run", "--profile", profile, "--run-dir", str(run_dir), *arguments]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT)
-
-    def finish(self, timeout: float = 600.0) -> str:
-        """Wait for the end; return what was printed, which must not be an error."""
-        status = self.process.wait(timeout)
-        printed = self.log.read_text()
-        assert status == 0, printed
-        return printed
-
-    def kill_when(self, reached: Callable[[], bool], timeout: float = 300.0) -> None:
-        """Kill the run with its kernel and workers, as a power cut would, once `reached()` holds."""
-        deadline = time.monotonic() + timeout
-        while not reached():
-            assert self.process.poll() is None, f"the run ended before it could be killed:\n{self.log.read_text()}"
-            assert time.monotonic() < deadline, "the run never got there"
-            time.sleep(0.05)
-        parent = psutil.Process(self.process.pid)
-        family = [*parent.children(recursive=True), parent]
-        for member in family:
-            member.kill()
-        psutil.wait_procs(family, timeout=10)
-
-
-def times(pattern: str, run_dir: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in run_dir.glob(pattern)}
-
-
-@pytest.fixture(scope="module")
-def story(tmp_path_factory):
-    """Return the run's folder, what the finishing run printed, and what the two killed ones had left."""
-    run_dir = tmp_path_factory.mktemp("smoke") / "run"
-    left = {}
-    Command(run_dir).kill_when(lambda: len(times("models/reference-*/training.json", run_dir)) >= 2)
-    left["models"] = times("models/*/training.json", run_dir)
-    Command(run_dir).kill_when(lambda: len(times("cache/*.json", run_dir)) >= SCORED)
-    left["models"] |= times("models/*/training.json", run_dir)
-    left["scores"] = times("cache/*.json", run_dir)
-    return run_dir, Command(run_dir).finish(), left
 
 
 def test_nothing_that_was_finished_is_done_again(story):
@@ -93,7 +38,8 @@ def test_executed_copies_are_lean_and_quiet(story, step):
     assert path.stat().st_size < 2e6 and "widgets" not in notebook.metadata
     noise = [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
     assert noise == []
-    assert any("image/png" in output.get("data", {}) for output in outputs)
+    drawn = {kind for output in outputs for kind in output.get("data", {})}
+    assert drawn & {"image/png", "application/vnd.plotly.v1+json"}
 
 
 def test_a_second_run_does_nothing(story):
@@ -140,7 +86,9 @@ def own_checkpoints(tmp_path):
     texts = [f"w{n} w{n + 7} w{n + 3} w{2 * n}" for n in range(3, 9)]
     (tmp_path / "text.txt").write_text("\n".join(texts))
     tasks = families.own_tasks(tmp_path / "tasks", [{"text": text, "word": "w5"} for text in texts])
+    (tmp_path / "counts.yaml").write_text("mine: {a: 300, b: 100}\nplain: {c: 1.0}\n")
     given = {"components_dir": base.parent, "base_dir": base, "text": tmp_path / "text.txt"}
+    given |= {"mixtures_file": tmp_path / "counts.yaml", "save_as": tmp_path / "kept"}
     return given | {"tasks": tasks, "include_path": tmp_path / "tasks", "window": 16, "path_points": 3}
 
 
@@ -163,6 +111,12 @@ def test_merging_stands_alone_on_own_checkpoints(own_checkpoints, tmp_path):
         "0.50",
         "1.00",
     ]
+    assert "mine: weights summed to 400, divided by it" in shown
+    own = tables.read(tmp_path / "run" / "tables" / "own_mixture_scores.csv", "scores")
+    assert own.loc["plain", "word_bits"] == pytest.approx(path.loc["1.00", "word_bits"])
+    assert (
+        "| a | 0.75 |" in (tmp_path / "kept" / "README.md").read_text() and (tmp_path / "kept" / "config.json").exists()
+    )
     rivals = tables.read(tmp_path / "run" / "tables" / "method_scores.csv", "scores")
     assert len(rivals) == 11 and rivals.loc["linear", "word_bits"] == pytest.approx(
         rivals.loc["task_arithmetic", "word_bits"]

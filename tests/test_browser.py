@@ -1,0 +1,232 @@
+"""In a real browser: what a student clicks on answers, and what a lecturer hands out opens without a network."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from urllib.parse import urlsplit
+
+import nbformat
+import psutil
+import pytest
+from conftest import REPOSITORY
+from playwright.sync_api import sync_playwright
+
+from demix_nb import report
+
+pytestmark = pytest.mark.browser
+
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+SETTINGS = {  # every cell in the page, wherever it is scrolled; no news
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+MINUTE = 60_000  # milliseconds
+ALL_RUN = """() => {
+  const cells = jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells;
+  return cells.every((cell) => cell.cell_type !== "code" || cell.execution_count > 0);
+}"""
+OUTPUTS = """() => jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells
+  .flatMap((cell) => cell.outputs ?? [])"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Return Debian's chromium, or skip saying that it is not there."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no chromium on this machine; `apt-get install chromium` as root brings it")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def finished(story, tmp_path_factory):
+    """Return a copy of the finished smoke run, which no test here can spoil for another."""
+    return shutil.copytree(story[0], tmp_path_factory.mktemp("finished") / "run")
+
+
+# --- the report ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pages(finished):
+    return report.write("smoke", finished)
+
+
+def drawn_in(notebook):
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return sum(report.PLOTLY in output.get("data", {}) for output in outputs)
+
+
+def test_every_page_of_the_report_opens_from_disk(browser, finished, pages):
+    context, complaints, total = browser.new_context(offline=True), [], 0
+    page = context.new_page()
+    page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url[:100]))
+    for path in pages:
+        page.goto(path.as_uri())
+        notebook = finished / "notebooks" / f"{path.stem}.ipynb"
+        figures = drawn_in(nbformat.read(notebook, as_version=4)) if path.stem != "index" else 0
+        page.wait_for_function(
+            f"document.querySelectorAll('.plotly-figure .main-svg').length >= {figures}", timeout=2 * MINUTE
+        )
+        assert page.locator(".js-plotly-plot").count() == figures
+        heights = page.evaluate(
+            "[...document.querySelectorAll('.plotly-figure .plot-container')].map(e => e.offsetHeight)"
+        )
+        assert all(height > 200 for height in heights), f"{path.name} has collapsed figures"
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)"), path.name
+        links = page.evaluate("[...document.querySelectorAll('a')].map(link => link.getAttribute('href'))")
+        assert all((path.parent / link).is_file() for link in links if not link.startswith("http")), path.name
+        total += figures
+    context.close()
+    assert complaints == [] and total >= 8
+
+
+def test_the_report_is_small_enough_to_be_sent(pages):
+    assert sum(path.stat().st_size for path in pages) < 12e6
+
+
+# --- JupyterLab ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lab(finished, tmp_path_factory):
+    """Start `demix-nb lab` on a copy of the repository, which it may write to; return its address, with the token."""
+    root = tmp_path_factory.mktemp("clone")
+    for folder in ("demix_nb", "notebooks", "data/results", "data/tasks"):
+        shutil.copytree(REPOSITORY / folder, root / folder)
+    shutil.copytree(finished, root / "data" / "runs" / "laptop")
+    for name, values in SETTINGS.items():
+        path = root / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    own = {"JUPYTERLAB_SETTINGS_DIR": root / "settings", "JUPYTERLAB_WORKSPACES_DIR": root / "workspaces"}
+    own |= {"JUPYTER_CONFIG_DIR": root / "config", "PYTHONPATH": root}
+    command = [sys.executable, "-m", "demix_nb", "lab", "--no-browser", "--allow-root"]
+    log = root / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [*command, "--LabApp.expose_app_in_browser=True"], cwd=root, stdout=file, stderr=subprocess.STDOUT,
+            env=os.environ | {name: str(value) for name, value in own.items()},
+        )  # fmt: skip
+    yield address_in(log, process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    for each in [*children, process]:
+        each.kill()
+    process.wait()
+
+
+def address_in(log, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if found := re.search(r"http://\S+token=\w+", log.read_text()):
+            return found[0]
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.2)
+    raise AssertionError(f"JupyterLab did not start:\n{log.read_text()}")
+
+
+def run_all(browser, lab, name):
+    """Open a notebook, choose Run → Run All Cells once the kernel is idle, and return its page when all have run."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.goto(lab.replace("00_tour", name), timeout=2 * MINUTE)
+    page.get_by_text("| Idle").first.wait_for(timeout=2 * MINUTE)  # a click before that is lost
+    page.locator("li.lm-MenuBar-item", has_text=re.compile("^Run$")).click()
+    page.locator('li[data-command="runmenu:run-all"]').click()
+    page.wait_for_function(ALL_RUN, timeout=4 * MINUTE)
+    errors = [output for output in page.evaluate(OUTPUTS) if output["output_type"] == "error"]
+    assert errors == []
+    return page
+
+
+def test_the_lab_answers_this_computer_only_and_asks_for_its_token(lab):
+    address = urlsplit(lab)
+    assert address.hostname == "127.0.0.1"
+    listening = {link.laddr.ip for link in psutil.net_connections("tcp")
+                 if link.status == psutil.CONN_LISTEN and link.laddr.port == address.port}  # fmt: skip
+    assert listening == {"127.0.0.1"}
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"http://{address.netloc}/api/contents")
+
+
+def test_the_tour_runs_and_draws(browser, lab):
+    page = run_all(browser, lab, "00_tour")
+    page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=MINUTE)
+    assert sum(report.PLOTLY in output.get("data", {}) for output in page.evaluate(OUTPUTS)) >= 3
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def playground(browser, lab):
+    page = run_all(browser, lab, "08_playground")
+    yield page
+    page.close()
+
+
+def shares(page):
+    """The weights on screen, slider → per cent."""
+    rows = page.locator(".widget-hslider", has=page.locator(".widget-readout", has_text="%"))
+    texts = [row.inner_text().split() for row in rows.all()]
+    return dict(list({name: float(share.rstrip("%")) for name, share in texts}.items()))
+
+
+def move(page, name, to):
+    """Click on a slider at `to` of its length."""
+    row = page.locator(".widget-hslider", has_text=re.compile(rf"^{name}\b")).first
+    row.scroll_into_view_if_needed()
+    box = row.locator(".noUi-base").bounding_box()
+    page.mouse.click(box["x"] + to * box["width"], box["y"] + box["height"] / 2)
+
+
+def predicted(page):
+    return page.locator(".js-plotly-plot", has_text="predicted place").first.locator(".infolayer").inner_text()
+
+
+def scored(page):
+    return page.locator(".js-plotly-plot", has_text="really merged").first.locator(".scatterlayer").inner_text()
+
+
+def changes(page, read, before, timeout=60.0):
+    """Return the seconds until `read(page)` differs from `before`."""
+    began = time.monotonic()
+    while read(page) == before:
+        assert time.monotonic() < began + timeout, f"nothing changed: {before}"
+        page.wait_for_timeout(50)
+    return time.monotonic() - began
+
+
+def test_a_moved_slider_changes_what_is_predicted_and_what_is_scored(playground):
+    page = playground
+    page.locator(".js-plotly-plot", has_text="really merged").first.wait_for(timeout=MINUTE)
+    before, told, live = shares(page), predicted(page), scored(page)
+    move(page, "math_drill", 0.8)
+    changes(page, predicted, told)
+    changes(page, scored, live)
+    after = shares(page)
+    assert after["math_drill"] == pytest.approx(80, abs=3) and after["general"] < before["general"]
+
+
+def test_locks_hold_and_the_weights_on_screen_sum_to_one(playground):
+    page = playground
+    assert sum(shares(page).values()) == pytest.approx(100, abs=1e-6)
+    held = shares(page)["general"]
+    page.locator(".widget-hbox", has_text=re.compile(r"^general\b")).locator("input[type=checkbox]").first.check()
+    for name, to in (("code_cpp", 0.5), ("math_word", 0.9), ("code_cpp", 0.0), ("math_drill", 1.0)):
+        before = shares(page)
+        move(page, name, to)
+        changes(page, shares, before)
+        now = shares(page)
+        assert sum(now.values()) == pytest.approx(100, abs=1e-6) and now["general"] == held
