@@ -93,7 +93,7 @@ def all_finite(tensor: Tensor) -> bool:
 
 def folder_hash(directory: str | Path) -> str:
     """sha256 over the weights, configuration and tokenizer of one folder, whatever the folder is called."""
-    kept = [path for pattern in ("*.safetensors", "*.json") for path in Path(directory).glob(pattern)]
+    kept = {path for pattern in ("*.safetensors", "*.json", *VOCABULARY) for path in Path(directory).glob(pattern)}
     kept = [path for path in kept if not path.name.startswith(("training", "trainer"))]  # records, not the model
     return hashlib.sha256("".join(f"{path.name} {_sha256(path)}\n" for path in sorted(kept)).encode()).hexdigest()
 

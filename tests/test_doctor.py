@@ -10,6 +10,7 @@ from families import ARCHITECTURES, family, save_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from demix_nb.__main__ import main
 from demix_nb.doctor import BARRIER_LIMIT, _judge_barrier, examine, layer_of
 
 TEXTS = ["w5 w6 w7 w8 w9 w10 w11 w12", "w20 w21 w22 w23"]
@@ -44,6 +45,19 @@ def test_siblings_pass_every_check(tmp_path, architecture):
     assert {"layer 0", "layer 1"} <= set(findings["drift"].table.index)
     assert list(findings["drift"].table.columns) == ["a", "b", "c"]
     assert findings["loss barrier"].table.shape == (3, 5)
+
+
+def test_the_command_line_prints_every_check_and_its_exit_status_tells(siblings, copy, tmp_path, capsys):
+    (tmp_path / "text").write_text("\n".join(TEXTS))
+    folders = [str(folder) for folder in siblings[0].values()]
+    assert main(["doctor", *folders, "--base", str(siblings[1]), "--text", str(tmp_path / "text")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        f"ok   {name}" for name in (*CHECKS, "drift", "cosines", "loss barrier")
+    ]
+    (copy["b"] / "model.safetensors").unlink()
+    assert main(["doctor", *map(str, copy.values())]) == 1
+    assert "FAIL checkpoints" in capsys.readouterr().out
 
 
 def test_without_base_and_texts_only_the_structure_is_checked(siblings):

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import REPOSITORY
 from families import ARCHITECTURES, SIZES, family, hashed_routing, own_tasks, save_model
 from safetensors.torch import load_file, save_file
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from demix_nb import merging, proxies, scoring
-from demix_nb.checkpoints import Checkpoint
+from demix_nb.checkpoints import Checkpoint, folder_hash
 from demix_nb.merging import METHODS, Bank, delta
 from demix_nb.scoring import ScoreCache, Suite
 
@@ -80,11 +81,14 @@ def test_one_hot_is_the_component(any_family, any_banks, residency):
         assert all(merged[key].equal(stored[key]) for key in stored)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_one_hot_keeps_dtype_and_bits(tmp_path, dtype):
-    folders, base = family(tmp_path, ARCHITECTURES["gpt2"](), dtype=dtype)
+@pytest.mark.parametrize(
+    ("architecture", "dtype"),
+    [*((name, torch.bfloat16) for name in ARCHITECTURES), ("gpt2", torch.float16), ("gpt2", torch.float64)],
+)
+def test_one_hot_keeps_dtype_and_bits(tmp_path, architecture, dtype):
+    folders, base = family(tmp_path, ARCHITECTURES[architecture](), dtype=dtype)
     stored = load_file(folders["b"] / "model.safetensors")
-    stored["transformer.h.0.ln_1.bias"][:] = -0.0  # a sum would turn it into +0
+    stored[min(stored)].view(-1)[0] = -0.0  # a sum would turn it into +0
     save_file(stored, folders["b"] / "model.safetensors", {"format": "pt"})
     bits = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float64: torch.int64}[dtype]
     for residency in RESIDENCIES:
@@ -339,6 +343,9 @@ def test_key_follows_content(llama, tmp_path):
     ]
     assert len({key, *others}) == 6
     assert bank.key(MIXTURE, "ties") == bank.key(MIXTURE, "ties", {"density": 0.9})
+    key_of_a = folder_hash(moved["other a"])
+    (moved["other a"] / "tokenizer.model").write_bytes(b"another way to read text")
+    assert folder_hash(moved["other a"]) != key_of_a
     weights = moved["other a"] / "model.safetensors"
     stored = load_file(weights)
     stored["lm_head.weight"][0, 0] += 1
@@ -547,6 +554,8 @@ def test_remote_code_never_runs(copy, tmp_path):
     with pytest.raises(ValueError, match="trust_remote_code"):
         Bank.load(folders)
     assert not ran.exists()
+    ours = [*REPOSITORY.glob("demix_nb/*.py"), *REPOSITORY.glob("notebooks/*.ipynb")]
+    assert ours and not [path.name for path in ours if "trust_remote_code=True" in path.read_text(encoding="utf-8")]
 
 
 def test_unknown_residency(llama):

@@ -1,6 +1,7 @@
 """The whole story at profile `smoke`, through the command a user calls: killed twice, resumed, finished, skipped."""
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from commands import SCORED, Command, times
@@ -128,3 +129,15 @@ def test_without_tasks_and_text_nothing_is_scored_and_all_else_is_shown(own_chec
     shown = str(run_merging(tmp_path / "run", given).cells)
     assert "nothing is scored: give lm-eval tasks" in shown and "grown by" in shown
     assert not (tmp_path / "run" / "tables").exists()
+
+
+def test_the_study_runs_and_the_papers_are_read_beside_it(story):
+    run_dir = story[0]
+    steps = ["study_proxies", "study_strategies", "study_capabilities", "paper_demix", "paper_mergemix"]
+    printed = Command(run_dir, *steps, "-p", f"results={run_dir / 'tables'}").finish()
+    assert printed.count("up to date") == 2, "notebooks 01 and 03 were run before"
+    strategies = tables.read(run_dir / "tables" / "strategies.csv", "quality")
+    assert strategies.groupby("strategy").size().nunique() == 1 and strategies["strategy"].nunique() >= 15
+    for paper in ("demix", "mergemix"):
+        claims = pd.read_csv(run_dir / "tables" / f"evidence_{paper}.csv")
+        assert len(claims) >= 7 and claims[["printed", "ours"]].notna().all(axis=None)

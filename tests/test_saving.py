@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from families import ARCHITECTURES, family
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from demix_nb import saving
@@ -142,6 +142,16 @@ def test_interrupt_leaves_nothing(bank, target, monkeypatch, written):
     monkeypatch.setattr(type(bank), "_read", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save(bank, MIXTURE, target)
+    assert not target.exists()
+
+
+def test_a_component_found_broken_half_way_leaves_nothing(tmp_path, target):
+    folders, _ = family(tmp_path / "spoilt", ARCHITECTURES["llama"]())
+    stored = load_file(folders["b"] / "model.safetensors")
+    stored[max(stored)].view(-1)[-1] = torch.nan
+    save_file(stored, folders["b"] / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"holds NaN or infinity; train it again"):
+        save(Bank.load(folders, residency="streamed"), MIXTURE, target)
     assert not target.exists()
 
 
