@@ -92,6 +92,15 @@ def test_formulas_are_mathml_and_nothing_is_fetched(pages):
         assert all(target.startswith("data:") for target in loaded)
 
 
+@pytest.mark.parametrize("path", sorted((runner.ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_formula_of_the_notebooks_is_understood(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+    body, _ = report.Body().from_notebook_node(nbformat.v4.new_notebook(cells=cells))
+    formulas = re.findall(r"<math.*?</math>", body, flags=re.DOTALL)
+    assert body.count("<math") == len(formulas) and "$$" not in body
+    assert not [formula for formula in formulas if "\\" in formula], "a command that MathML has no sign for"
+
+
 def test_links_lead_to_pages_that_are_there(pages):
     assert '<a href="06_domain_interactions.html">6 · Interactions</a>' in pages["05_search"]
     assert "7 · Quality" in pages["05_search"] and "07_mixture_quality" not in pages["05_search"]
