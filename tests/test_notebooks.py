@@ -24,9 +24,9 @@ def test_the_run_ends_with_a_mixture_and_one_table(story):
     run_dir, printed, _ = story
     for number, step in enumerate(runner.STORY, start=1):
         assert f"[{number}/{len(runner.STORY)}] {step}" in printed
-    assert "macro ρ" in printed and "DeMix beats uniform and natural" in printed
+    assert "macro ρ" in printed and "ensemble beats uniform and natural" in printed
     answer = yaml.safe_load((run_dir / "mixture.yaml").read_text())
-    mixture = tables.read(run_dir / "tables" / "named_mixtures.csv", "mixtures").loc["demix"]
+    mixture = tables.read(run_dir / "tables" / "named_mixtures.csv", "mixtures").loc[answer["found_by"]]
     assert answer["mixture"] == pytest.approx(mixture.to_dict(), abs=1e-5)
     assert answer["recipe"] == pytest.approx(recipe(mixture, "general", 0.5).to_dict(), abs=1e-5)
 
