@@ -46,10 +46,10 @@ def hashed_routing() -> DeepseekV4Config:
 def save_model(model, folder: Path, words: int = 64, **saving) -> Path:
     """Save a model with a word-level tokenizer of that many words."""
     model.save_pretrained(folder, **saving)
-    vocabulary = {"[UNK]": 0} | {f"w{number}": number for number in range(1, words)}
+    vocabulary = {"[UNK]": 0, "w1": 1, "</s>": 2} | {f"w{number}": number for number in range(3, words)}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="w2").save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="</s>").save_pretrained(folder)
     return folder
 
 
