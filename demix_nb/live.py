@@ -78,7 +78,7 @@ class Live:
             logs.append(token_logs(self.suite, self.model))
         return Ensemble(self.suite, self.bank.names, np.column_stack(logs))
 
-    def path(self, start: str, end: str, points: int = 6) -> dict[str, pd.DataFrame]:
+    def path(self, start: str, end: str, points: int = 5) -> dict[str, pd.DataFrame]:
         """Return merged, ensemble and, where notebook 02 trained them, mixed → bits per byte along the way.
 
         Tables: index weight of `end`, columns the two domains; everything is scored on the same excerpts.

@@ -114,7 +114,7 @@ def lab(finished, tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
     own = {"JUPYTERLAB_SETTINGS_DIR": root / "settings", "JUPYTERLAB_WORKSPACES_DIR": root / "workspaces"}
-    own |= {"JUPYTER_CONFIG_DIR": root / "config", "PYTHONPATH": root}
+    own |= {"JUPYTER_CONFIG_DIR": root / "config", "JUPYTER_RUNTIME_DIR": root / "runtime", "PYTHONPATH": root}
     command = [sys.executable, "-m", "demix_nb", "lab", "--no-browser", "--allow-root"]
     log = root / "log"
     with log.open("w") as file:
@@ -166,6 +166,8 @@ def test_the_tour_runs_and_draws(browser, lab):
     page = run_all(browser, lab, "00_tour")
     page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=MINUTE)
     assert sum(report.PLOTLY in output.get("data", {}) for output in page.evaluate(OUTPUTS)) >= 3
+    commands = [process.cmdline() for process in psutil.Process().children(recursive=True)]
+    assert {command[0] for command in commands if "ipykernel_launcher" in command} == {sys.executable}
     page.close()
 
 
@@ -180,7 +182,7 @@ def shares(page):
     """The weights on screen, slider → per cent."""
     rows = page.locator(".widget-hslider", has=page.locator(".widget-readout", has_text="%"))
     texts = [row.inner_text().split() for row in rows.all()]
-    return dict(list({name: float(share.rstrip("%")) for name, share in texts}.items()))
+    return {name: float(share.rstrip("%")) for name, share in texts}
 
 
 def move(page, name, to):

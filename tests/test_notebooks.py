@@ -4,7 +4,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from commands import SCORED, Command, times
+from commands import REPOSITORY, SCORED, Command, times
 
 from demix_nb import runner, tables
 from demix_nb.mixtures import recipe
@@ -141,3 +141,14 @@ def test_the_study_runs_and_the_papers_are_read_beside_it(story):
     for paper in ("demix", "mergemix"):
         claims = pd.read_csv(run_dir / "tables" / f"evidence_{paper}.csv")
         assert len(claims) >= 7 and claims[["printed", "ours"]].notna().all(axis=None)
+
+
+@pytest.mark.parametrize("step", [name for name in runner.STORY if runner.STEPS[name]])
+def test_a_notebook_without_its_inputs_says_which_command_makes_them(step, tmp_path):
+    cells = nbformat.read(REPOSITORY / "notebooks" / f"{step}.ipynb", as_version=4).cells
+    setup = [cell.source for cell in cells if cell.cell_type == "code"][:5]
+    namespace = {"show_source": print}
+    with pytest.raises(ValueError, match=r"^[^\n]*`demix-nb run[^\n]*$"):
+        for number, source in enumerate(setup):
+            exec(source, namespace)
+            namespace |= {"run_dir": str(tmp_path)} if number == 0 else {}
