@@ -23,6 +23,7 @@ from demix_nb.scoring import HELDOUT, Suite
 
 EXCERPT = 2000  # characters per domain: a move then takes a third of a second for 164k parameters on one core
 PROMPT = 24  # tokens of held-out text that a continuation starts from
+SMALL = 10_000_000  # parameters below which one thread is as fast, and five times as fast beside another busy process
 TEMPERATURE = 0.8  # below 1, so that models this small keep to the words they know
 
 
@@ -41,6 +42,8 @@ class Live:
         data, self.study = study.data, study
         self.bank, self.tokenizer, self.families = study.bank, data.tokenizer, data.families
         self.model = self.bank.model()
+        if self.bank.size < SMALL:
+            torch.set_num_threads(1)
         excerpts = {name: ["\n".join(documents)[:EXCERPT]] for name, documents in data.heldout.items()}
         few, context = Excerpts(self.families, excerpts), study.setting.architecture.context
         self.suite = Suite.build(["heldout"], self.tokenizer, corpora=few, context=context)

@@ -178,27 +178,37 @@ def playground(browser, lab):
     page.close()
 
 
+READ = (
+    """rows => rows.map(row => [".widget-label", ".widget-readout"].map(part => row.querySelector(part).textContent))"""
+)
+
+
 def shares(page):
     """The weights on screen, slider → per cent."""
-    rows = page.locator(".widget-hslider", has=page.locator(".widget-readout", has_text="%"))
-    texts = [row.inner_text().split() for row in rows.all()]
-    return {name: float(share.rstrip("%")) for name, share in texts}
+    found = page.locator(".widget-hslider").evaluate_all(READ)
+    return {name.strip(): float(share.rstrip("%")) for name, share in found if share.endswith("%")}
+
+
+def row(page, kind, name):
+    """The first box of a kind that holds the slider of a candidate."""
+    label = page.locator(".widget-label", has_text=re.compile(rf"^\s*{name}\s*$"))
+    return page.locator(kind, has=label).first
 
 
 def move(page, name, to):
     """Click on a slider at `to` of its length."""
-    row = page.locator(".widget-hslider", has_text=re.compile(rf"^{name}\b")).first
-    row.scroll_into_view_if_needed()
-    box = row.locator(".noUi-base").bounding_box()
+    rail = row(page, ".widget-hslider", name).locator(".noUi-base")
+    rail.scroll_into_view_if_needed()
+    box = rail.bounding_box()
     page.mouse.click(box["x"] + to * box["width"], box["y"] + box["height"] / 2)
 
 
 def predicted(page):
-    return page.locator(".js-plotly-plot", has_text="predicted place").first.locator(".infolayer").inner_text()
+    return page.locator(".js-plotly-plot", has_text="predicted place").first.locator(".infolayer").text_content()
 
 
 def scored(page):
-    return page.locator(".js-plotly-plot", has_text="really merged").first.locator(".scatterlayer").inner_text()
+    return page.locator(".js-plotly-plot", has_text="really merged").first.locator(".scatterlayer").text_content()
 
 
 def changes(page, read, before, timeout=60.0):
@@ -225,7 +235,7 @@ def test_locks_hold_and_the_weights_on_screen_sum_to_one(playground):
     page = playground
     assert sum(shares(page).values()) == pytest.approx(100, abs=1e-6)
     held = shares(page)["general"]
-    page.locator(".widget-hbox", has_text=re.compile(r"^general\b")).locator("input[type=checkbox]").first.check()
+    row(page, ".widget-hbox", "general").locator("input[type=checkbox]").check()
     for name, to in (("code_cpp", 0.5), ("math_word", 0.9), ("code_cpp", 0.0), ("math_drill", 1.0)):
         before = shares(page)
         move(page, name, to)
