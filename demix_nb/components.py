@@ -14,7 +14,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -189,10 +189,15 @@ def sequences_of(
     return np.asarray(tokens)[order[:, None] * context + np.arange(context + 1)].astype(np.int64)
 
 
+def extent(job: Job) -> tuple[int, int]:
+    """Return the rows of a batch and the steps of a job."""
+    rows = max(job.batch // job.architecture.context, 1)
+    return rows, max(round(job.tokens / (rows * job.architecture.context)), 1)
+
+
 def batches(job: Job, corpora: Corpora) -> Iterator[Int64[torch.Tensor, "batch length"]]:
     """Yield the training batches of `job`, sequences of all domains shuffled together."""
-    rows = max(job.batch // job.architecture.context, 1)
-    steps = max(round(job.tokens / (rows * job.architecture.context)), 1)
+    rows, steps = extent(job)
     counts = apportion(job.recipe, steps * rows)
     # one stream per domain: two recipes see the same text in the same order as far as their shares overlap
     streams = np.random.default_rng(job.seed).spawn(len(corpora.domains) + 1)
@@ -228,30 +233,37 @@ def initial(job: Job, corpora: Corpora) -> PreTrainedModel:
     return Qwen3ForCausalLM(job.architecture.config(len(tokenizer), tokenizer.eos_token_id))
 
 
-def optimise(model: PreTrainedModel, job: Job, corpora: Corpora) -> list[tuple[int, float]]:
-    """Train `model` in place; return the loss curve as (tokens seen, nats per token)."""
+def next_token_losses(model: PreTrainedModel, batch: Int64[torch.Tensor, "batch length"]) -> torch.Tensor:
+    """Return the loss of every predicted token, batch × (length − 1), in nats."""
+    batch = batch.to(model.device)
+    logits = model(input_ids=batch[:, :-1], use_cache=False).logits
+    targets = batch[:, 1:]
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    return losses.view(targets.shape)
+
+
+def optimise(model: PreTrainedModel, job: Job, steps: int, loss_at: Callable) -> list[tuple[int, float]]:
+    """Train `model` in place on `loss_at(model, step)`; return the loss curve as (tokens seen, nats per token)."""
     accelerator = Accelerator()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=job.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True
     )
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
-    plan = list(batches(job, corpora))
-    curve, every = [], max(len(plan) // CURVE_POINTS, 1)
-    for step, batch in enumerate(plan):
+    curve, every = [], max(steps // CURVE_POINTS, 1)
+    tokens = extent(job)[0] * job.architecture.context
+    for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(job, step, len(plan))
-        batch = batch.to(accelerator.device)
-        logits = model(input_ids=batch[:, :-1], use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
+            group["lr"] = learning_rate(job, step, steps)
+        loss = loss_at(model, step)
         if not torch.isfinite(loss):
             raise TrainingError(f"loss of model {job.name!r} became {loss.item()} at step {step}; lower learning_rate")
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad()
-        if step % every == 0 or step == len(plan) - 1:
-            curve.append(((step + 1) * batch[:, 1:].numel(), loss.item()))
+        if step % every == 0 or step == steps - 1:
+            curve.append(((step + 1) * tokens, loss.item()))
     return curve
 
 
@@ -261,11 +273,18 @@ def train(job: Job, directory: Path, corpora_directory: Path) -> dict:
     key = job.key(corpora.key)
     if finished(job, directory, corpora.key):
         return read_record(directory)
-    model = initial(job, corpora)
+    model, plan = initial(job, corpora), list(batches(job, corpora))
+    record = recorded(model, job, key, len(plan), lambda model, step: next_token_losses(model, plan[step]).mean())
+    save(model, corpora.tokenizer, record, directory)
+    return record
+
+
+def recorded(model: PreTrainedModel, job: Job, key: str, steps: int, loss_at: Callable) -> dict:
+    """Train `model` in place and return the record of it."""
     before = {name: value.clone() for name, value in model.state_dict().items()}
     began = time.perf_counter()
-    curve = optimise(model, job, corpora)
-    record = {
+    curve = optimise(model, job, steps, loss_at)
+    return {
         "key": key,
         "model": job.name,
         "kind": job.kind,
@@ -280,8 +299,6 @@ def train(job: Job, directory: Path, corpora_directory: Path) -> dict:
         "parameters": model.num_parameters(),
         "curve": curve,
     }
-    save(model, corpora.tokenizer, record, directory)
-    return record
 
 
 @lru_cache(maxsize=2)

@@ -193,7 +193,7 @@ def fidelity_cost(fidelity: pd.DataFrame, measure: str, searched: int) -> Figure
                       color=PROXY_COLOURS[name], label=label)  # fmt: skip
     axes.set(xlabel=f"million training tokens to score {searched} mixtures", ylabel="Spearman's ρ", xscale="log")
     _plain_log(axes.xaxis)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -161,7 +161,7 @@ def stages(corpora: pd.DataFrame) -> Figure:
         left.bar(["stage 1", "stage 2", "stage 3"], row, bottom=floor, color=colour.get(domain, GREY), label=domain)
         floor += row.to_numpy()
     left.set(ylabel="share of the stage's tokens")
-    left.legend(fontsize=8)
+    left.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     right.barh(epochs.index, epochs, color=[colour.get(domain, GREY) for domain in corpora["domain"]])
     right.invert_yaxis()
     right.axvline(1, color=BLACK, lw=1)

@@ -110,7 +110,7 @@ class Checkpoints:
 
     def live(self, names: Sequence[str]) -> Iterator[tuple[str, PreTrainedModel]]:
         for name in names:
-            yield name, AutoModelForCausalLM.from_pretrained(self.directories[name])
+            yield name, AutoModelForCausalLM.from_pretrained(self.directories[name], trust_remote_code=False)
 
 
 @runtime_checkable

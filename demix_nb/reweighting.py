@@ -9,7 +9,6 @@ Sources: DoReMi (2305.10429) algorithm 1; ODM (2312.02406) algorithm 1. We diffe
 batch is small, so that a domain which is not in it keeps its last excess (as DoReMi's code does); no warm-up in ODM.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,30 +16,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from jaxtyping import Float, Int64, Integer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from demix_nb import online
 from demix_nb.components import (
-    BETAS,
-    CLIP,
-    CURVE_POINTS,
     RECORD,
-    WEIGHT_DECAY,
     Job,
     Setting,
     TrainingError,
     apportion,
+    extent,
     initial,
-    learning_rate,
+    next_token_losses,
     read_record,
+    recorded,
     save,
     sequences_of,
 )
 from demix_nb.corpora import Corpora
 from demix_nb.corpora import load as load_corpora
-from demix_nb.merging import delta
 from demix_nb.mixtures import recipe, uniform
 from demix_nb.tables import content_hash
 
@@ -80,7 +75,7 @@ class DoReMi:
 
     def weights(self, domains: Sequence[str], batch: Batch, losses: Losses) -> Float[np.ndarray, " row"]:
         with torch.no_grad():
-            before = token_losses(self.reference.to(batch.device), batch)
+            before = next_token_losses(self.reference.to(losses.device), batch)
         found = online.excess(losses.cpu().numpy(), before.cpu().numpy(), domains)
         self.known[found.index] = found
         self.policy = self.step(self.policy, self.known)
@@ -168,12 +163,6 @@ def _finished(directory: Path, key: str) -> bool:
     return (directory / RECORD).is_file() and read_record(directory)["key"] == key
 
 
-def extent(job: Job) -> tuple[int, int]:
-    """Return the rows of a batch and the steps of a job."""
-    rows = max(job.batch // job.architecture.context, 1)
-    return rows, max(round(job.tokens / (rows * job.architecture.context)), 1)
-
-
 def _streams(job: Job, candidates: Sequence[str]) -> list[np.random.Generator]:
     """Return one generator per domain, as in `components.batches`, and one for what picks the domains."""
     return np.random.default_rng(job.seed).spawn(len(candidates) + 1)
@@ -187,69 +176,24 @@ def blocks(
         yield from sequences_of(tokens, max((len(tokens) - 1) // context, 1), context, rng=rng)
 
 
-def token_losses(model: PreTrainedModel, batch: Batch) -> Losses:
-    """Return the loss of every predicted token, nats."""
-    logits = model(input_ids=batch[:, :-1], use_cache=False).logits
-    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="none")
-    return losses.view(batch[:, 1:].shape)
-
-
 def _train(setting: Setting, job: Job, key: str, directory: Path, corpora: Corpora, rule: DoReMi | ODM) -> dict:
+    text, (rows, steps), path = text_of(job, corpora), extent(job), []
+
+    def loss_at(model: PreTrainedModel, step: int) -> torch.Tensor:
+        domains = rule.domains(step)
+        batch = torch.from_numpy(np.stack([next(text[name]) for name in domains]))
+        losses = next_token_losses(model, batch)
+        weights = torch.tensor(rule.weights(domains, batch, losses.detach())).to(losses)
+        path.append(rule.policy.to_dict())
+        return (weights[:, None] * losses).mean()
+
     model = initial(job, corpora)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    began = time.perf_counter()
-    curve, path = optimise(model, job, corpora, rule)
-    record = {
-        "key": key,
-        "model": job.name,
-        "kind": job.kind,
-        "mixture": rule.mixture.to_dict(),
-        "recipe": recipe(rule.mixture, setting.general, setting.beta).to_dict(),
-        "seed": job.seed,
-        "tokens": curve[-1][0],
-        "seconds": round(time.perf_counter() - began, 3),
-        "loss": float(np.mean([loss for _, loss in curve[-5:]])),
-        "delta": delta(model.cpu().state_dict(), before),
-        "learning_rate": job.learning_rate,
-        "parameters": model.num_parameters(),
-        "curve": curve,
-        "path": path,
-    }
+    record = recorded(model, job, key, steps, loss_at)
+    blend = recipe(rule.mixture, setting.general, setting.beta)
+    kept = [tokens // (rows * job.architecture.context) - 1 for tokens, _ in record["curve"]]
+    record |= {"mixture": rule.mixture.to_dict(), "recipe": blend.to_dict(), "path": [path[step] for step in kept]}
     save(model, corpora.tokenizer, record, directory)
     return record
-
-
-def optimise(
-    model: PreTrainedModel, job: Job, corpora: Corpora, rule: DoReMi | ODM
-) -> tuple[list[tuple[int, float]], list[dict[str, float]]]:
-    """Train `model` in place by a rule; return its curve (tokens, weighted nats per token) and the policies."""
-    accelerator = Accelerator()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=job.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True
-    )
-    model, optimizer = accelerator.prepare(model, optimizer)
-    model.train()
-    text = text_of(job, corpora)
-    steps = extent(job)[1]
-    curve, path, every = [], [], max(steps // CURVE_POINTS, 1)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(job, step, steps)
-        domains = rule.domains(step)
-        batch = torch.from_numpy(np.stack([next(text[name]) for name in domains])).to(accelerator.device)
-        losses = token_losses(model, batch)
-        if not torch.isfinite(losses).all():
-            raise TrainingError(f"loss of model {job.name!r} is not finite at step {step}; lower learning_rate")
-        weights = torch.tensor(rule.weights(domains, batch, losses.detach())).to(losses)
-        loss = (weights[:, None] * losses).mean()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-        optimizer.zero_grad()
-        if step % every == 0 or step == steps - 1:
-            curve.append(((step + 1) * losses.numel(), loss.item()))
-            path.append(rule.policy.to_dict())
-    return curve, path
 
 
 def text_of(job: Job, corpora: Corpora) -> Mapping[str, Iterator[Int64[np.ndarray, " length"]]]:
