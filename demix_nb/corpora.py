@@ -149,7 +149,9 @@ def _manifest(directory: Path) -> dict:
     try:
         return json.loads((directory / "corpora.json").read_text("utf-8"))
     except FileNotFoundError:
-        raise CorpusError(f"no corpora under {directory}; make them (`demix-nb run components`) or check the path") from None
+        raise CorpusError(
+            f"no corpora under {directory}; make them (`demix-nb run components`) or check the path"
+        ) from None
     except ValueError as error:
         raise CorpusError(f"{directory / 'corpora.json'} is damaged ({error}); delete it and build again") from error
 
