@@ -233,7 +233,11 @@ def live_scores(scores: pd.Series, even: pd.Series, families: Mapping[str, str])
 def continuations(prompts: Mapping[str, str], written: pd.Series) -> Styler:
     """Return domain → the beginning that a proxy was given and what it wrote, to be read in full."""
     table = pd.DataFrame({"given": pd.Series(prompts)[written.index], "written": written}).rename_axis("domain")
-    return table.style.set_properties(**{"text-align": "left", "white-space": "pre-wrap", "vertical-align": "top"})
+    look = table.style.format(escape="html").set_table_attributes(
+        'class="mathjax_ignore tex2jax_ignore"'
+    )  # "$4" is text
+    look.set_table_styles([{"selector": "th", "props": "text-align: left"}])
+    return look.set_properties(**{"text-align": "left", "white-space": "pre-wrap", "vertical-align": "top"})
 
 
 # --- c: landscapes ---------------------------------------------------------------------------------------------------

@@ -200,6 +200,11 @@ def test_a_replay_shows_each_mixture_once_and_the_best_only_improves(runs, corne
     assert [len(frame.data) for frame in moving.frames] == [5] * len(stages)
 
 
+def test_what_a_model_wrote_is_shown_as_it_is():
+    shown = explore.continuations({"code": "if a < b:"}, pd.Series({"code": "\n  <b>$1$</b>"})).to_html()
+    assert "if a &lt; b:" in shown and "\n  &lt;b&gt;$1$&lt;/b&gt;" in shown and "mathjax_ignore" in shown
+
+
 def test_figures_are_stored_as_data_alone(runs, predictor, corners):
     explore.style()
     figure = explore.landscape(predictor, runs, corners, explore.MACRO)
