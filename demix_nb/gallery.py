@@ -6,14 +6,16 @@ command. Knows notebooks and files, not science.
 
 import importlib
 import inspect
+import json
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 
-from demix_nb import runner
+from demix_nb import runner, tables
 from demix_nb.tables import atomic
 
 DRAWN = re.compile(r"(figures\w*)\.(\w+)\((?:(?!figures\w*\.save)[\s\S])*?figures\w*\.save\(.*?\"([\w.-]+\.png)\"\)")
@@ -43,21 +45,43 @@ def entries() -> list[Entry]:
 
 
 def keep(profile: str, run_dir: Path, figures: Path, results: Path) -> list[Entry]:
-    """Copy a run's figures to `figures` and its tables to `results`/<profile>; write the gallery, return its entries.
+    """Copy a run's figures to `figures`, its tables to `results`/<profile>; write the gallery, return its entries.
 
-    Raises RunError when the run has no figure yet. Figures of notebooks that this run did not execute stay as they are.
+    `results`/<profile>/run.csv says which step took how long where. A profile that names its steps keeps the figures
+    of those alone. Raises RunError when the run has no figure yet. Figures of notebooks that this run did not execute
+    stay as they are.
     """
-    fresh = sorted((run_dir / "figures").glob("*.png"))
+    found, own = entries(), runner.profiles().get(profile, {}).get("steps", list(runner.STEPS))
+    files = {entry.file for entry in found if entry.notebook in own}
+    fresh = [path for path in sorted((run_dir / "figures").glob("*.png")) if path.name in files]
     if not fresh:
         raise runner.RunError(f"no figures in {run_dir}; run `demix-nb run --profile {profile}` first")
     for source in fresh:
         _copy(source, figures / source.name)
     for source in sorted((run_dir / "tables").glob("*.csv")):
         _copy(source, results / profile / source.name)
-    shown = [entry for entry in entries() if (figures / entry.file).is_file()]
+    tables.write(circumstances(run_dir), results / profile / "run.csv", "run")
+    shown = [entry for entry in found if (figures / entry.file).is_file()]
     with atomic(figures / "README.md") as temporary:
         temporary.write_text(page(shown), encoding="utf-8")
     return shown
+
+
+def circumstances(run_dir: Path) -> pd.DataFrame:
+    """Return per step of a run its seconds, seed, machine, torch version and commit; empty where a stamp says less."""
+    stamps = {path.stem: json.loads(path.read_text()) for path in sorted((run_dir / "stamps").glob("*.json"))}
+    rows = {
+        step: {
+            "seconds": stamp["seconds"],
+            "seed": stamp["parameters"].get("seed", ""),
+            "machine": stamp.get("machine", ""),
+            "torch": stamp.get("versions", {}).get("torch", ""),
+            "commit": stamp.get("commit", ""),
+        }
+        for step, stamp in stamps.items()
+    }
+    columns = ["seconds", "seed", "machine", "torch", "commit"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("step")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -53,6 +53,7 @@ SCHEMAS = {
     "robustness": Schema("mixture", {"text": "str", "share": "float", "candidate": "str"}),
     "ratios": Schema("family", {}, numeric=True),
     "quality": Schema("model", {"strategy": "str", "seed": "int", "macro": "float", "place": "float"}),
+    "run": Schema("step", {"seconds": "float", "machine": "str"}),
     "summary": Schema("result", {"value": "str"}, open=False),
     "rounds": Schema("mixture", {"round": "int", "rank": "float"}, numeric=True),
 }
