@@ -1,6 +1,7 @@
 """The repository keeps its promises: lean notebooks, one dependency list, imports that point one way."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -79,6 +80,21 @@ def test_notebooks_are_stripped_and_tell_their_story(path):
     assert "assert " in "".join(cell.source for cell in code[-2:]), "the last cells test the claim"
 
 
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem[0].isdigit()], ids=lambda path: path.stem)
+def test_numbered_notebooks_teach(path):
+    cells = nbformat.read(path, as_version=4).cells
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert len(re.findall(r"^\* ", cells[0].source, flags=re.M)) == 3, "three things to learn"
+    assert "$$" in prose and "*What to notice.*" in prose
+    assert any(cell.source.startswith("show_source(") or "\nshow_source(" in cell.source for cell in cells)
+    answers = re.findall(r"<details><summary>Answer</summary>(.*?)</details>", prose, flags=re.S)
+    checks = [re.findall(r"`(assert [^`]+)`", answer) for answer in answers]
+    assert len(answers) >= 2 and all(len(found) == 1 for found in checks), "each worked answer has one check"
+    for (check,) in checks:
+        ast.parse(check.replace("\n", " "))
+    assert re.search(r"\]\(\d\d_\w+\.ipynb\)", prose), "links on"
+
+
 def test_every_notebook_is_a_step_and_every_step_a_notebook():
     assert [path.stem for path in NOTEBOOKS] == sorted(runner.STEPS)
 
@@ -111,7 +127,7 @@ def test_what_is_imported_is_declared():
 
 
 def test_the_gallery_shows_every_committed_figure():
-    files = {path.name for path in (REPOSITORY / "figures").glob("*.png")}
+    files = {path.name for path in (REPOSITORY / "figures").glob("*.png")} - {"playground.png"}  # the screen, no table
     page = (REPOSITORY / "figures" / "README.md").read_text()
     drawn = {entry.file for entry in gallery.entries()}
     assert files and files <= drawn
