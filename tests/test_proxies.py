@@ -15,9 +15,8 @@ TINY = Architecture(hidden=32, layers=1, head_dim=16, context=32)
 
 
 @pytest.fixture(scope="module")
-def study(small_data):
-    run = small_data.directory.parent / "run"
-    run.mkdir(exist_ok=True)
+def study(small_data, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run")
     (run / "corpora").symlink_to(small_data.directory)
     base = Job("base", "base", {"general": 1.0}, tokens=5120, learning_rate=5e-3, architecture=TINY, batch=256)
     components.train(base, run / "models" / "base", small_data.directory)
