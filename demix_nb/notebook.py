@@ -32,6 +32,12 @@ def printed(table: str) -> pd.DataFrame:
     return pd.read_csv(PUBLISHED / f"{table}.csv")
 
 
+def given_tables(folder: str, run_dir: Path, profile: str) -> Path:
+    """Return the folder a notebook reads: `folder`, "run" for the run's own tables, "" for those committed."""
+    committed = PUBLISHED.parent / "results" / profile
+    return run_dir / "tables" if folder == "run" else Path(folder) if folder else committed
+
+
 def claimed(strict: bool, candidates: Iterable[str]) -> bool:
     """Return whether the full claim is asserted: where it was made, on the built-in candidates; yours may be harder."""
     from demix_nb.sources import BUILTIN  # imports sympy, too long to wait for before the first cell of a notebook
