@@ -8,6 +8,7 @@ HTML pages, where nothing answers to a slider, show something too.
 Sources: DeMix (arXiv 2602.00747) 2.2–2.4 for what is shown; MergeMix (2601.17858) for landscapes over the simplex.
 """
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, cycle
@@ -29,6 +30,7 @@ from demix_nb.predictors import PREDICTORS
 from demix_nb.ranking import family_scores, macro_rank, rank_among
 from demix_nb.runs import Runs
 
+STATIC = "DEMIX_NB_STATIC"  # set in the environment while notebooks are executed with nobody at the controls
 STEP = 0.001  # of share, one step of a slider; whole steps are what lets the numbers on screen sum to exactly 1
 EDGE = 24  # steps along an edge of a triangle: 325 points, enough for a smooth map and light enough for a page
 MACRO = "macro rank"
@@ -128,13 +130,17 @@ def _slider(name: str) -> widgets.FloatSlider:
 def live(panel: Callable[..., Sequence], *controls: widgets.Widget, **watched: HasTraits) -> widgets.VBox:
     """Return `controls` above what `panel(**values)` returns, drawn again whenever a watched value changes.
 
-    The values passed are those of `watched`; widgets among them need not be named as controls again.
+    The values passed are those of `watched`; widgets among them need not be named as controls again. Where nobody can
+    move them (`STATIC` is set, as the runner does) the controls stand alone: an Output widget that captures while a
+    notebook is executed unattended has been seen to lose the kernel's answer, and the run then waits for ever.
     """
 
     def draw(**values: object) -> None:
         display(*panel(**values))
 
     shown = [*controls, *(widget for widget in watched.values() if isinstance(widget, widgets.Widget))]
+    if os.environ.get(STATIC):
+        return widgets.VBox(shown)
     output = widgets.interactive_output(draw, watched)
     output.layout.min_height = "24rem"  # or the page would jump at every move
     return widgets.VBox([*shown, output])

@@ -276,6 +276,7 @@ def _make_room(step: Step) -> None:
 
 def _execute_cells(step: Step) -> None:
     os.environ.update(TQDM_DISABLE="1", PYDEVD_DISABLE_FILE_VALIDATION="1", TOKENIZERS_PARALLELISM="false")
+    os.environ["DEMIX_NB_STATIC"] = "1"  # explore.STATIC: nobody moves a slider in a run
     try:
         papermill.execute_notebook(
             step.notebook,
@@ -291,6 +292,8 @@ def _execute_cells(step: Step) -> None:
         raise RunError(
             f"{step.name} failed in cell {error.cell_index} ({error.ename}): {message}\nexecuted copy: {step.executed}"
         ) from error
+    finally:
+        del os.environ["DEMIX_NB_STATIC"]
 
 
 def _written(step: Step, since: float) -> list[Path]:

@@ -216,3 +216,13 @@ def test_figures_are_stored_as_data_alone(runs, predictor, corners):
 def test_family_runs_are_the_family_scores(runs, tasks):
     pd.testing.assert_frame_equal(runs.scores, family_scores(read("search_scores"), tasks))
     assert list(runs.tasks.index) == list(runs.scores)
+
+
+def test_where_nobody_moves_them_the_controls_stand_alone(monkeypatch):
+    slider = explore.widgets.IntSlider()
+    drawn = []
+    monkeypatch.setenv(explore.STATIC, "1")
+    box = explore.live(lambda value: drawn.append(value) or [], value=slider)
+    assert box.children == (slider,) and drawn == []
+    monkeypatch.delenv(explore.STATIC)
+    assert len(explore.live(lambda value: drawn.append(value) or [], value=slider).children) == 2 and drawn == [0]
