@@ -4,7 +4,7 @@ Each domain goes the same way: shuffle its sources by a seed, cut them into docu
 machine-made, short, not text or repeated (DeMix, arXiv 2602.00747, appendix A), and stop at a byte budget. The first
 sources fill the held-out set, later ones the training set, so that the two share no source; a training document that
 nearly repeats a held-out one of *any* domain is dropped. One byte-level BPE tokenizer learns from all domains equally.
-DeMix's perplexity and quality filters are left out: they need a trained model.
+DeMix's perplexity filter needs a trained model and is in `pruning`; its quality classifier is left out.
 """
 
 import json
@@ -370,27 +370,44 @@ def _sizes(domain: Cleaned) -> dict[str, int]:
     return counts
 
 
-def rewritten(corpora: Corpora, directory: str | Path, tokens: Mapping[str, UInt[np.ndarray, " tokens"]]) -> Corpora:
-    """Return a copy of `corpora` under `directory` in which some domains have other training tokens.
+def rewritten(
+    corpora: Corpora,
+    directory: str | Path,
+    tokens: Mapping[str, UInt[np.ndarray, " tokens"]],
+    *,
+    inputs: str = "rewritten",
+    reason: str = "",
+) -> Corpora:
+    """Return a copy of `corpora`, written whole under `directory`, in which some domains have other training tokens.
 
-    Tokenizer and held-out documents stay, so models trained on either are scored alike; counts of documents and bytes
-    in the table stay those of the original. Raises CorpusError for an unknown domain.
+    Tokenizer and held-out documents stay, so models trained on either are scored alike. `inputs` says what the tokens
+    were made from; with `reason` the table gains a column of that name, the documents that are gone. Raises CorpusError
+    for an unknown domain or a folder that cannot be written.
     """
     if strangers := sorted(set(tokens) - set(corpora.domains)):
         raise CorpusError(f"no domain {strangers[0]!r} to rewrite; there are {', '.join(corpora.domains)}")
-    directory, table = Path(directory), corpora.table.copy()
-    manifest = _manifest(corpora.directory)
-    for path in manifest["files"]:
-        with tables.atomic(directory / path) as temporary:
-            shutil.copyfile(corpora.directory / path, temporary)
+    directory, end = Path(directory), corpora.tokenizer.eos_token_id
+    manifest, table = _manifest(corpora.directory), corpora.table.copy()
     for name, array in tokens.items():
-        with tables.atomic(directory / f"train/{name}.npy") as temporary, open(temporary, "wb") as file:
-            np.save(file, array)
-        table.loc[name, "train_tokens"] = len(array)
-    tables.write(table, directory / "corpora.csv", "corpora")
-    files = {path: tables.file_hash(directory / path) for path in manifest["files"]}
-    with tables.atomic(directory / "corpora.json") as temporary:
-        temporary.write_text(json.dumps(manifest | {"files": files}, indent=1), "utf-8")
+        documents = [text for text in np.split(array, np.flatnonzero(array == end) + 1) if len(text)]
+        if reason:
+            table.loc[name, reason] = table.loc[name, "train_documents"] - len(documents)
+        table.loc[name, "train_documents"], table.loc[name, "train_tokens"] = len(documents), len(array)
+        table.loc[name, "train_bytes"] = _bytes(corpora.tokenizer.batch_decode([text[:-1] for text in documents]))
+    try:
+        with tables.atomic_folder(directory) as temporary:
+            for part in ("tokenizer", "heldout", "train"):
+                shutil.copytree(corpora.directory / part, temporary / part)
+            for name, array in tokens.items():
+                np.save(temporary / "train" / f"{name}.npy", array)
+            tables.write(table.astype({reason: int}) if reason else table, temporary / "corpora.csv", "corpora")
+            files = {path: tables.file_hash(temporary / path) for path in manifest["files"]}
+            described = manifest | {"inputs": inputs, "files": files}
+            (temporary / "corpora.json").write_text(json.dumps(described, indent=1), "utf-8")
+            if (directory / "corpora.json").is_file():
+                shutil.rmtree(directory)
+    except OSError as error:
+        raise CorpusError(f"cannot write {directory}: {error.strerror}; choose a new folder") from error
     return load(directory)
 
 

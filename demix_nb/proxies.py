@@ -12,7 +12,7 @@ Source: DeMix (arXiv 2602.00747) 2.2, eq. 6.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -66,7 +66,6 @@ class Merges:
     seed: int = 0
     power: float = 1.0
     scale: float = 1.0
-    options: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         validate(self.mixtures, self.bank.names)
@@ -77,7 +76,7 @@ class Merges:
 
     @property
     def _options(self) -> dict[str, float]:
-        return dict(self.options) | ({"scale": self.scale} if self.scale != 1 else {})
+        return {"scale": self.scale} if self.scale != 1 else {}
 
     def _weights(self, name: str) -> pd.Series:
         return self.mixtures.loc[name] ** self.power

@@ -9,7 +9,6 @@ drops about 2 % in this way. Tails are those of a domain: code and prose differ 
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,9 +19,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from demix_nb import tables
 from demix_nb.components import read_record
-from demix_nb.corpora import Corpora
+from demix_nb.corpora import Corpora, rewritten
 from demix_nb.corpora import load as load_corpora
-from demix_nb.sources import CorpusError
 
 DROP = 0.02  # share of the documents, both tails together, DeMix appendix A
 ROWS = 32  # windows read at a time
@@ -86,15 +84,8 @@ def prune(corpora: Corpora, reference: Path, directory: Path, *, drop: float = D
     if manifest.is_file() and json.loads(manifest.read_text())["inputs"] == inputs:
         return load_corpora(directory)
     model = AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32).eval()
-    kept = {name: _kept(model, corpora, name, drop) for name in corpora.domains}
-    try:
-        with tables.atomic_folder(directory) as temporary:
-            _write(temporary, corpora, kept, inputs)
-            if manifest.is_file():
-                shutil.rmtree(directory)
-    except OSError as error:
-        raise CorpusError(f"cannot write {directory}: {error.strerror}; choose a new folder") from error
-    return load_corpora(directory)
+    kept = {name: np.concatenate(_kept(model, corpora, name, drop)) for name in corpora.domains}
+    return rewritten(corpora, directory, kept, inputs=inputs, reason="perplexity")
 
 
 def _kept(model: PreTrainedModel, corpora: Corpora, name: str, drop: float) -> list[Document]:
@@ -102,23 +93,3 @@ def _kept(model: PreTrainedModel, corpora: Corpora, name: str, drop: float) -> l
     texts = documents(corpora.train[name], end)
     found = perplexities(model, texts, end, context=model.config.max_position_embeddings)
     return [text for text, keep in zip(texts, within_tails(found, drop), strict=True) if keep]
-
-
-def _write(directory: Path, corpora: Corpora, kept: dict[str, list[Document]], inputs: str) -> None:
-    """Write all files of a corpora folder; the manifest with their hashes comes last."""
-    for part in ("tokenizer", "heldout"):
-        shutil.copytree(corpora.directory / part, directory / part)
-    (directory / "train").mkdir()
-    table = corpora.table.copy()
-    for name, texts in kept.items():
-        tokens = np.concatenate(texts)
-        np.save(directory / "train" / f"{name}.npy", tokens)
-        decoded = corpora.tokenizer.batch_decode([text[:-1] for text in texts])
-        table.loc[name, "perplexity"] = table.loc[name, "train_documents"] - len(texts)
-        table.loc[name, "train_documents"], table.loc[name, "train_tokens"] = len(texts), len(tokens)
-        table.loc[name, "train_bytes"] = sum(len(text.encode()) for text in decoded)
-    tables.write(table.astype({"perplexity": int}), directory / "corpora.csv", "corpora")
-    files = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
-    header = {"inputs": inputs, "general": corpora.general, "families": corpora.families}
-    hashes = {name: tables.file_hash(directory / name) for name in files}
-    (directory / "corpora.json").write_text(json.dumps(header | {"files": hashes}, indent=1))
