@@ -4,12 +4,12 @@ Each domain goes the same way: shuffle its sources by a seed, cut them into docu
 machine-made, short, not text or repeated (DeMix, arXiv 2602.00747, appendix A), and stop at a byte budget. The first
 sources fill the held-out set, later ones the training set, so that the two share no source; a training document that
 nearly repeats a held-out one of *any* domain is dropped. One byte-level BPE tokenizer learns from all domains equally.
-DeMix's perplexity filter needs a trained model and is in `pruning`; its quality classifier is left out.
+DeMix's perplexity filter needs a trained model and is in `pruning`; its quality classifier is left out. Corpora changed
+on purpose are in `variants`.
 """
 
 import json
 import re
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -368,59 +368,3 @@ def _sizes(domain: Cleaned) -> dict[str, int]:
     for split, texts in (("train", domain.train), ("heldout", domain.heldout)):
         counts |= {f"{split}_documents": len(texts), f"{split}_bytes": _bytes(texts)}
     return counts
-
-
-def rewritten(
-    corpora: Corpora,
-    directory: str | Path,
-    tokens: Mapping[str, UInt[np.ndarray, " tokens"]],
-    *,
-    inputs: str = "rewritten",
-    reason: str = "",
-) -> Corpora:
-    """Return a copy of `corpora`, written whole under `directory`, in which some domains have other training tokens.
-
-    Tokenizer and held-out documents stay, so models trained on either are scored alike. `inputs` says what the tokens
-    were made from; with `reason` the table gains a column of that name, the documents that are gone. Raises CorpusError
-    for an unknown domain or a folder that cannot be written.
-    """
-    if strangers := sorted(set(tokens) - set(corpora.domains)):
-        raise CorpusError(f"no domain {strangers[0]!r} to rewrite; there are {', '.join(corpora.domains)}")
-    directory, end = Path(directory), corpora.tokenizer.eos_token_id
-    manifest, table = _manifest(corpora.directory), corpora.table.copy()
-    for name, array in tokens.items():
-        documents = [text for text in np.split(array, np.flatnonzero(array == end) + 1) if len(text)]
-        if reason:
-            table.loc[name, reason] = table.loc[name, "train_documents"] - len(documents)
-        table.loc[name, "train_documents"], table.loc[name, "train_tokens"] = len(documents), len(array)
-        table.loc[name, "train_bytes"] = _bytes(corpora.tokenizer.batch_decode([text[:-1] for text in documents]))
-    try:
-        with tables.atomic_folder(directory) as temporary:
-            for part in ("tokenizer", "heldout", "train"):
-                shutil.copytree(corpora.directory / part, temporary / part)
-            for name, array in tokens.items():
-                np.save(temporary / "train" / f"{name}.npy", array)
-            tables.write(table.astype({reason: int}) if reason else table, temporary / "corpora.csv", "corpora")
-            files = {path: tables.file_hash(temporary / path) for path in manifest["files"]}
-            described = manifest | {"inputs": inputs, "files": files}
-            (temporary / "corpora.json").write_text(json.dumps(described, indent=1), "utf-8")
-            if (directory / "corpora.json").is_file():
-                shutil.rmtree(directory)
-    except OSError as error:
-        raise CorpusError(f"cannot write {directory}: {error.strerror}; choose a new folder") from error
-    return load(directory)
-
-
-def corrupted(
-    tokens: UInt[np.ndarray, " tokens"], share: float, end: int, *, rng: np.random.Generator
-) -> UInt[np.ndarray, " tokens"]:
-    """Return the tokens with a random `share` of the documents shuffled word by word into nonsense.
-
-    `end` is the token that closes a document; ends stay in place, so do the counts of every token.
-    """
-    noisy, stops = np.array(tokens), np.flatnonzero(np.asarray(tokens) == end)
-    starts = np.concatenate([[0], stops[:-1] + 1])
-    for document in rng.permutation(len(stops))[: round(share * len(stops))]:
-        span = slice(starts[document], stops[document])
-        noisy[span] = rng.permutation(noisy[span])
-    return noisy

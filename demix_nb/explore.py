@@ -23,6 +23,7 @@ from pandas.io.formats.style import Styler
 from plotly.subplots import make_subplots
 from traitlets import Dict, HasTraits
 
+from demix_nb import STATIC
 from demix_nb.figures import BLACK, BLUE, FAMILY_COLOURS, GREY, PROXY_COLOURS, SKY, VERMILION
 from demix_nb.interactions import effects, towards
 from demix_nb.mixtures import recipe
@@ -30,7 +31,6 @@ from demix_nb.predictors import PREDICTORS
 from demix_nb.ranking import family_scores, macro_rank, rank_among
 from demix_nb.runs import Runs
 
-STATIC = "DEMIX_NB_STATIC"  # set in the environment while notebooks are executed with nobody at the controls
 STEP = 0.001  # of share, one step of a slider; whole steps are what lets the numbers on screen sum to exactly 1
 EDGE = 24  # steps along an edge of a triangle: 325 points, enough for a smooth map and light enough for a page
 MACRO = "macro rank"

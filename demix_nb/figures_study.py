@@ -172,16 +172,41 @@ def stages(corpora: pd.DataFrame) -> Figure:
 
 
 def proxy_counts(counts: pd.DataFrame) -> Figure:
-    """What the winner of a search scores, by number of proxies scored; a dot per seed and the mean.
+    """What winners of searches score, by number of proxies scored: as their own proxy believes, and as judged.
 
-    Columns: proxies, level (mean over the families, in standard deviations of the references; lower is better).
+    Columns: proxies, kind, believed and level (means over the families in standard deviations of the references; lower
+    is better). One panel per kind of proxy, a dot per seed, lines through the means.
     """
-    figure, axes = plt.subplots(figsize=(5.6, 3.2))
-    axes.scatter(counts["proxies"], counts["level"], color=BLUE, s=24, alpha=0.6)
-    means = counts.groupby("proxies")["level"].mean()
-    axes.plot(means.index, means, color=VERMILION, marker="o", label="mean over seeds")
-    axes.set(xlabel="proxies scored", ylabel="level of the winner", xscale="log")
-    axes.set_xticks(list(means.index), [f"{size:g}" for size in means.index])
-    axes.minorticks_off()
-    axes.legend(fontsize=8)
+    kinds = list(pd.unique(counts["kind"]))
+    figure, panels = plt.subplots(1, len(kinds), figsize=(4.2 * len(kinds), 3.2), sharex=True, squeeze=False)
+    drawn = {"believed": (GREY, "as its proxy believes"), "level": (VERMILION, "as the ensemble judges")}
+    for axes, kind in zip(panels[0], kinds, strict=True):
+        rows = counts[counts["kind"] == kind]
+        for column, (colour, label) in drawn.items():
+            axes.scatter(rows["proxies"], rows[column], color=colour, s=16, alpha=0.5)
+            means = rows.groupby("proxies")[column].mean()
+            axes.plot(means.index, means, color=colour, marker="o", label=label)
+        axes.set(title=f"searched on {kind}", xlabel="proxies scored", xscale="log")
+        sizes = sorted(set(rows["proxies"]))
+        axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        axes.minorticks_off()
+    panels[0, 0].set(ylabel="level of the winner")
+    panels[0, 0].legend(fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def partition(quality: pd.DataFrame, references: int) -> Figure:
+    """Places of winners found with coarse and with fine candidates: a dot per seed, a bar at the mean.
+
+    Columns: strategy (kind of proxy), candidates, place among `references` + 1 models.
+    """
+    groups = list(quality.groupby(["strategy", "candidates"], sort=False))
+    figure, axes = plt.subplots(figsize=(6.2, 0.9 + 0.4 * len(groups)))
+    for height, ((kind, _), rows) in enumerate(groups):
+        axes.scatter(rows["place"], [height] * len(rows), color=PROXY_COLOURS[kind], s=24, alpha=0.6)
+        axes.scatter(rows["place"].mean(), height, color=PROXY_COLOURS[kind], marker="|", s=300, lw=3)
+    axes.set_yticks(range(len(groups)), [f"{kind}, {candidates} candidates" for (kind, candidates), _ in groups])
+    axes.set(xlabel=f"place of the trained winner among {references} references", xlim=(0, references + 2))
+    axes.invert_yaxis()
     return figure

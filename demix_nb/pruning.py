@@ -8,25 +8,22 @@ Sources: Perplexed by Perplexity (2405.20541), whose reference model is small li
 drops about 2 % in this way. Tails are those of a domain: code and prose differ more than good text and bad.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from demix_nb import tables
 from demix_nb.components import read_record
-from demix_nb.corpora import Corpora, rewritten
-from demix_nb.corpora import load as load_corpora
+from demix_nb.corpora import Corpora
+from demix_nb.variants import Document, documents, made, rewritten
 
 DROP = 0.02  # share of the documents, both tails together, DeMix appendix A
 ROWS = 32  # windows read at a time
 IGNORED = -100  # label of padding, cross_entropy's default
-
-Document = Integer[np.ndarray, "_"]  # tokens of any number, the last the end of text
 
 
 def within_tails(perplexities: Float[np.ndarray, " document"], drop: float = DROP) -> Bool[np.ndarray, " document"]:
@@ -40,11 +37,6 @@ def within_tails(perplexities: Float[np.ndarray, " document"], drop: float = DRO
     kept = np.ones(len(perplexities), dtype=bool)
     kept[order[:tail]] = kept[order[len(order) - tail :]] = False
     return kept
-
-
-def documents(tokens: Integer[np.ndarray, " n"], end: int) -> list[Document]:
-    """Cut a token array after every end-of-text token."""
-    return [part for part in np.split(np.asarray(tokens), np.flatnonzero(tokens == end) + 1) if len(part)]
 
 
 def perplexities(
@@ -80,9 +72,8 @@ def prune(corpora: Corpora, reference: Path, directory: Path, *, drop: float = D
     dropped. Raises TrainingError for a checkpoint without record, CorpusError where the folder cannot be written.
     """
     inputs = tables.content_hash("pruned", corpora.key, read_record(reference)["key"], drop)
-    manifest = directory / "corpora.json"
-    if manifest.is_file() and json.loads(manifest.read_text())["inputs"] == inputs:
-        return load_corpora(directory)
+    if (before := made(directory, inputs)) is not None:
+        return before
     model = AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32).eval()
     kept = {name: np.concatenate(_kept(model, corpora, name, drop)) for name in corpora.domains}
     return rewritten(corpora, directory, kept, inputs=inputs, reason="perplexity")

@@ -25,7 +25,7 @@ import papermill
 import psutil
 import yaml
 
-from demix_nb import tables
+from demix_nb import STATIC, tables
 from demix_nb.tables import atomic, content_hash, file_hash
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +42,7 @@ STEPS: dict[str, tuple[str, ...]] = {  # notebook → the notebooks whose tables
     "study_proxies": ("03_proxy_fidelity",),
     "study_strategies": ("study_proxies",),
     "study_capabilities": ("03_proxy_fidelity",),
+    "study_ablations": ("03_proxy_fidelity",),
     "paper_regmix": (),
     "paper_demix": (),
     "paper_mergemix": (),
@@ -276,7 +277,7 @@ def _make_room(step: Step) -> None:
 
 def _execute_cells(step: Step) -> None:
     os.environ.update(TQDM_DISABLE="1", PYDEVD_DISABLE_FILE_VALIDATION="1", TOKENIZERS_PARALLELISM="false")
-    os.environ["DEMIX_NB_STATIC"] = "1"  # explore.STATIC: nobody moves a slider in a run
+    os.environ[STATIC] = "1"
     try:
         papermill.execute_notebook(
             step.notebook,
@@ -293,7 +294,7 @@ def _execute_cells(step: Step) -> None:
             f"{step.name} failed in cell {error.cell_index} ({error.ename}): {message}\nexecuted copy: {step.executed}"
         ) from error
     finally:
-        del os.environ["DEMIX_NB_STATIC"]
+        del os.environ[STATIC]
 
 
 def _written(step: Step, since: float) -> list[Path]:

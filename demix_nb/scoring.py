@@ -180,6 +180,7 @@ class LiveModel(LM):
         self.batch_tokens = max(context, min(batch_tokens, LOGITS // len(tokenizer)))
         self.model: nn.Module | None = None
         self.plans: dict[str, Plan] = {}
+        self.prompts: dict = {}  # what `generation` has tokenised
 
     def encode(self, context: str, continuation: str) -> tuple[list[int], int]:
         """Return the tokens of context and continuation, and how many of them belong to the continuation.
@@ -237,11 +238,11 @@ class LiveModel(LM):
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Return greedy or sampled continuations, through lm-eval's Hugging Face model on the same weights."""
-        from lm_eval.models.huggingface import HFLM  # imports much that scoring by likelihood does not need
+        from demix_nb.generation import Generator  # imports much that scoring by likelihood does not need
 
         with _quiet():
-            model = HFLM(pretrained=self.model, tokenizer=self.tokenizer, max_length=self.context, batch_size=16)
-            return model.generate_until(requests, disable_tqdm=True)
+            generator = Generator(self.model, self.tokenizer, self.context, self.prompts)
+            return generator.generate_until(requests, disable_tqdm=True)
 
 
 # --- from names to tasks, once --------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ SCHEMAS = {
     "consistency": Schema("mixture", {"type": "str", "share": "float", "delta": "float"}, unique=False),
     "measures": Schema("strategy", {"measure": "str", "value": "float", "low": "float", "high": "float"}, unique=False),
     "landscape": Schema("mixture", {"type": "str"}, unique=False),
+    "counts": Schema("mixture", {"proxies": "int", "kind": "str", "believed": "float", "level": "float"}),
     "robustness": Schema("mixture", {"text": "str", "share": "float", "candidate": "str"}),
     "ratios": Schema("family", {}, numeric=True),
     "quality": Schema("model", {"strategy": "str", "seed": "int", "macro": "float", "place": "float"}),

@@ -28,6 +28,31 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20261122)
 
 
+@pytest.fixture
+def styled():
+    """Draw in the house style and leave no figure open."""
+    from matplotlib import pyplot
+
+    from demix_nb import figures
+
+    figures.style()
+    yield
+    pyplot.close("all")
+
+
+@pytest.fixture
+def drawn_twice(tmp_path, styled):
+    """Return a check that a figure, drawn and saved twice, gives the same file, and nothing beside it."""
+    from demix_nb import figures
+
+    def check(draw) -> None:
+        files = [figures.save(draw(), tmp_path / f"{number}.png") for number in range(2)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+        assert sorted(tmp_path.iterdir()) == files
+
+    return check
+
+
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory):
     """Return three tiny domains of generated sentences, built through the real door for own corpora."""

@@ -363,25 +363,3 @@ def test_the_tokenizer_learns_from_a_small_domain_as_much_as_from_a_large_one():
     large, small = [f"{a}{b}{c}" * 30 for a in "abc" for b in "def" for c in "gh"] * 9, ["zebra quokka " * 20]
     tokens = corpora.train_tokenizer({"large": large, "small": small}, 300).get_vocab()
     assert any("zebra" in token for token in tokens) and any("quokka" in token for token in tokens)
-
-
-def test_rewritten_corpora_differ_in_the_named_tokens_alone(small_data, tmp_path):
-    doubled = np.concatenate([small_data.train["math"]] * 2)
-    other = corpora.rewritten(small_data, tmp_path / "other", {"math": doubled})
-    assert (other.train["math"] == doubled).all() and (other.train["code"] == small_data.train["code"]).all()
-    assert other.heldout == small_data.heldout and other.key != small_data.key
-    assert other.table.loc["math", "train_tokens"] == len(doubled)
-    with pytest.raises(CorpusError, match="'poetry'"):
-        corpora.rewritten(small_data, tmp_path / "none", {"poetry": doubled})
-    assert not (tmp_path / "none").exists()
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_corruption_shuffles_a_share_of_documents_and_nothing_else(small_data, rng, share):
-    tokens, end = small_data.train["math"], small_data.tokenizer.eos_token_id
-    noisy = corpora.corrupted(tokens, share, end, rng=rng)
-    assert (np.sort(noisy) == np.sort(tokens)).all()
-    assert ((noisy == end) == (np.asarray(tokens) == end)).all()
-    documents = [np.split(array, np.flatnonzero(np.asarray(tokens) == end)) for array in (tokens, noisy)]
-    changed = sum((a != b).any() for a, b in zip(*documents, strict=True))
-    assert changed == pytest.approx(share * (np.asarray(tokens) == end).sum(), abs=1)

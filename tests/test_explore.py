@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import pytest
 from conftest import REPOSITORY
 
-from demix_nb import explore, tables
+from demix_nb import STATIC, explore, tables
 from demix_nb.interactions import towards
 from demix_nb.mixtures import uniform, validate
 from demix_nb.predictors import PREDICTORS
@@ -221,8 +221,8 @@ def test_family_runs_are_the_family_scores(runs, tasks):
 def test_where_nobody_moves_them_the_controls_stand_alone(monkeypatch):
     slider = explore.widgets.IntSlider()
     drawn = []
-    monkeypatch.setenv(explore.STATIC, "1")
+    monkeypatch.setenv(STATIC, "1")
     box = explore.live(lambda value: drawn.append(value) or [], value=slider)
     assert box.children == (slider,) and drawn == []
-    monkeypatch.delenv(explore.STATIC)
+    monkeypatch.delenv(STATIC)
     assert len(explore.live(lambda value: drawn.append(value) or [], value=slider).children) == 2 and drawn == [0]

@@ -15,10 +15,7 @@ from demix_nb.predictors import PREDICTORS
 DOMAINS = ["Pile-CC", "Github", "ArXiv"]
 
 
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("styled")
 
 
 @pytest.fixture

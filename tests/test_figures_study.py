@@ -1,8 +1,5 @@
 """The study's figures are redrawn from the committed tables: same tables, same picture, and it shows what it says."""
 
-import hashlib
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,11 +12,7 @@ RESULTS = REPOSITORY / "data" / "results" / "study"
 MEASURES = {"rho_macro": "macro ρ", "rho_rank": "ρ of the rank"}
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    figures.style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("styled")
 
 
 def read(name, schema):
@@ -43,7 +36,7 @@ def draw_strategies():
 
 
 def draw_counts():
-    return figures_study.proxy_counts(read("proxy_counts", "scores"))
+    return figures_study.proxy_counts(read("proxy_counts", "counts"))
 
 
 def draw_dual():
@@ -63,14 +56,17 @@ def draw_consistency():
     return figures_study.consistency(table, table)
 
 
+def draw_partition():
+    return figures_study.partition(read("partition_quality", "quality"), len(read("reference_scores", "scores")))
+
+
 DRAWN = [draw_kinds, draw_cost, draw_budgets, draw_strategies, draw_counts, draw_dual, draw_landscape, draw_stages,
-         draw_consistency]  # fmt: skip
+         draw_consistency, draw_partition]  # fmt: skip
 
 
 @pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)
-def test_the_same_tables_give_the_same_picture(draw, tmp_path):
-    sums = {hashlib.sha256(figures.save(draw(), tmp_path / f"{i}.png").read_bytes()).hexdigest() for i in range(2)}
-    assert len(sums) == 1
+def test_the_same_tables_give_the_same_picture(draw, drawn_twice):
+    drawn_twice(draw)
 
 
 def test_every_kind_but_the_ceiling_has_its_dot_at_its_value():
@@ -106,3 +102,11 @@ def test_the_landscapes_star_marks_the_lowest_bits():
     best = merged.iloc[merged["score_general"].to_numpy().argmin()]
     place = best[[name for name in surface if name.startswith("share_")]].to_numpy(float) @ figures_study.TRIANGLE
     np.testing.assert_allclose(axes.collections[-1].get_offsets()[0], place)
+
+
+def test_the_bars_stand_at_the_mean_places():
+    quality = read("partition_quality", "quality")
+    (axes,) = draw_partition().axes
+    means = quality.groupby(["strategy", "candidates"], sort=False)["place"].mean()
+    bars = [float(marks.get_offsets()[0][0]) for marks in axes.collections[1::2]]
+    assert bars == pytest.approx(list(means))

@@ -9,6 +9,7 @@ from demix_nb import components, pruning
 from demix_nb.components import Architecture, Job, TrainingError
 from demix_nb.corpora import load
 from demix_nb.sources import CorpusError
+from demix_nb.variants import documents
 
 TINY = Architecture(hidden=32, layers=1, head_dim=16, context=32)
 
@@ -37,16 +38,9 @@ def test_both_tails_go_and_nothing_else(rng):
             pruning.within_tails(*wrong)
 
 
-def test_documents_are_cut_after_their_ends(small_data):
-    tokens, end = small_data.train["math"], small_data.tokenizer.eos_token_id
-    cut = pruning.documents(tokens, end)
-    assert np.array_equal(np.concatenate(cut), tokens) and len(cut) == small_data.table.loc["math", "train_documents"]
-    assert all(text[-1] == end and (text[:-1] != end).all() for text in cut)
-
-
 def test_perplexities_agree_with_a_plain_loop(small_data, model):
     end = small_data.tokenizer.eos_token_id
-    texts = pruning.documents(small_data.train["code"], end)[:40]
+    texts = documents(small_data.train["code"], end)[:40]
     texts = [text[:length] for text, length in zip(texts, [1, 5, 32, 33, 64, 65] * 7, strict=False)]
     found = pruning.perplexities(model, texts, end, context=32)
     for text, value in zip(texts, found, strict=True):
@@ -61,7 +55,7 @@ def test_perplexities_agree_with_a_plain_loop(small_data, model):
 
 def test_what_is_no_text_is_dropped(small_data, model, rng):
     end = small_data.tokenizer.eos_token_id
-    texts = pruning.documents(small_data.train["general"], end)[:98]
+    texts = documents(small_data.train["general"], end)[:98]
     noise = np.r_[rng.integers(1, 400, 60), end].astype(texts[0].dtype)
     found = pruning.perplexities(model, [*texts, noise], end, context=32)
     assert found.argmax() == 98 and found[98] > 1.5 * found[:98].max()
@@ -73,7 +67,7 @@ def test_a_pruned_corpora_is_a_corpora(small_data, reference, model, tmp_path):
     pruned = pruning.prune(small_data, reference, tmp_path / "pruned", drop=0.2)
     end = small_data.tokenizer.eos_token_id
     for name in small_data.domains:
-        texts = pruning.documents(small_data.train[name], end)
+        texts = documents(small_data.train[name], end)
         kept = pruning.within_tails(pruning.perplexities(model, texts, end, context=32), 0.2)
         expected = np.concatenate([text for text, keep in zip(texts, kept, strict=True) if keep])
         assert np.array_equal(pruned.train[name], expected) and pruned.train[name].dtype == small_data.train[name].dtype

@@ -34,7 +34,7 @@ LAYERS = (
 )
 NEEDS_TORCH = {
     "components", "proxies", "scoring", "merging", "methods", "layout", "saving", "checkpoints", "doctor", "ensemble",
-    "reweighting", "pruning", "live", "__main__",
+    "reweighting", "pruning", "live", "generation", "__main__",
 }  # fmt: skip
 
 

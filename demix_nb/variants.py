@@ -1,0 +1,220 @@
+"""Candidate datasets changed on purpose: spoilt, repeated, divided, or rewritten in any other way.
+
+What does a search make of bad text, of text without deduplication, of finer candidates? A variant is an ordinary
+`Corpora` in a folder of its own with the tokenizer and the held-out documents of its origin, so that models trained on
+either are scored alike. Functions on token arrays change one domain's text, `rewritten` makes a variant of that;
+`divided` cuts domains into parts.
+
+Source: finer partition and preprocessing are ablations of DeMix (arXiv 2602.00747; Table 7 and appendix A). How it
+divides is not public; we cut along the direction in which a domain's documents differ most.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Integer, UInt
+from sklearn.decomposition import PCA
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from demix_nb import tables
+from demix_nb.corpora import REASONS, Corpora, load
+from demix_nb.sources import CorpusError
+
+Tokens = UInt[np.ndarray, "_"]  # of any number
+Document = Integer[np.ndarray, "_"]  # tokens of any number, the last the end of text
+POOL = 8  # documents that repeats are copies of: boilerplate is few texts, many times
+
+
+def documents(tokens: Integer[np.ndarray, " n"], end: int) -> list[Document]:
+    """Cut a token array after every end-of-text token."""
+    return [part for part in np.split(np.asarray(tokens), np.flatnonzero(tokens == end) + 1) if len(part)]
+
+
+# ---- one domain's text, changed
+
+
+def corrupted(
+    tokens: UInt[np.ndarray, " tokens"], share: float, end: int, *, rng: np.random.Generator
+) -> UInt[np.ndarray, " tokens"]:
+    """Return the tokens with a random `share` of the documents shuffled word by word into nonsense.
+
+    `end` is the token that closes a document; ends stay in place, so do the counts of every token.
+    """
+    noisy, stops = np.array(tokens), np.flatnonzero(np.asarray(tokens) == end)
+    starts = np.concatenate([[0], stops[:-1] + 1])
+    for document in rng.permutation(len(stops))[: round(share * len(stops))]:
+        span = slice(starts[document], stops[document])
+        noisy[span] = rng.permutation(noisy[span])
+    return noisy
+
+
+def repeated(tokens: Tokens, share: float, end: int, *, rng: np.random.Generator) -> Tokens:
+    """Return about as many tokens, a `share` of them copies of a few of the documents, in random order.
+
+    That is text as it comes before deduplication; `unrepeated` finds back what is left of the original.
+    """
+    texts = documents(tokens, end)
+    texts = [texts[i] for i in rng.permutation(len(texts))]
+    sizes = np.cumsum([len(text) for text in texts])
+    kept = texts[: max(int(np.searchsorted(sizes, (1 - share) * sizes[-1], side="right")), POOL)]
+    missing, copies = sizes[-1] - sum(map(len, kept)), []
+    while missing > 0:
+        copies.append(kept[len(copies) % POOL])
+        missing -= len(copies[-1])
+    mixed = [*kept, *copies]
+    return np.concatenate([mixed[i] for i in rng.permutation(len(mixed))])
+
+
+def unrepeated(tokens: Tokens, end: int) -> Tokens:
+    """Return the tokens without documents that occurred before, token by token."""
+    return np.concatenate(list({text.tobytes(): text for text in reversed(documents(tokens, end))}.values())[::-1])
+
+
+# ---- whole corpora
+
+
+def rewritten(
+    corpora: Corpora,
+    directory: str | Path,
+    tokens: Mapping[str, Tokens],
+    *,
+    inputs: str = "rewritten",
+    reason: str = "",
+) -> Corpora:
+    """Return a copy of `corpora`, written whole under `directory`, in which some domains have other training tokens.
+
+    Tokenizer and held-out documents stay. `inputs` says what the tokens were made from; with `reason` the table gains a
+    column of that name, the documents that are gone. Raises CorpusError for an unknown domain or a folder that cannot
+    be written.
+    """
+    _known(tokens, corpora)
+    table, train = corpora.table.copy(), dict(corpora.train) | dict(tokens)
+    for name, array in tokens.items():
+        sizes = _sizes(corpora, documents(array, corpora.tokenizer.eos_token_id))
+        if reason:
+            table.loc[name, reason] = table.loc[name, "train_documents"] - sizes["train_documents"]
+        table.loc[name, list(sizes)] = list(sizes.values())
+    table = table.astype({reason: int}) if reason else table
+    return _written(corpora, directory, table, train, corpora.heldout, inputs)
+
+
+def divided(corpora: Corpora, directory: str | Path, parts: Mapping[str, int]) -> Corpora:
+    """Return corpora in which the named domains are cut into parts `<domain>-1`, `<domain>-2`, … of equal tokens.
+
+    A domain's documents are ordered along the first principal component of their TF-IDF token counts, and cut there;
+    held-out documents are dealt out by the same component (a part may get none). The general domain stays whole, since
+    every recipe is diluted with it. Made once: a folder made from the same text is loaded.
+
+    Raises CorpusError for an unknown domain, the general one, fewer than 2 parts or more than documents, and where the
+    folder cannot be written.
+    """
+    _known(parts, corpora)
+    for name, number in parts.items():
+        if name == corpora.general or not 2 <= number <= corpora.table.loc[name, "train_documents"]:
+            raise CorpusError(
+                f"{name!r} cannot be cut into {number} parts: the general domain stays whole, others have 2 parts or "
+                f"more and at most one per document ({corpora.table.loc[name, 'train_documents']})"
+            )
+    inputs = tables.content_hash("divided", tables.file_hash(__file__), corpora.key, dict(parts))
+    if (before := made(directory, inputs)) is not None:
+        return before
+    train, heldout, rows = {}, {}, {}
+    for name in corpora.domains:
+        if name not in parts:
+            train[name], heldout[name], rows[name] = corpora.train[name], corpora.heldout[name], corpora.table.loc[name]
+            continue
+        for number, (texts, unseen) in enumerate(_parts(corpora, name, parts[name]), start=1):
+            part = f"{name}-{number}"
+            train[part], heldout[part] = np.concatenate(texts), unseen
+            rows[part] = pd.Series(_row(corpora, name, texts, unseen))
+    table = pd.DataFrame(rows).T[corpora.table.columns].infer_objects().rename_axis("domain")
+    return _written(corpora, directory, table, train, heldout, inputs)
+
+
+def _parts(corpora: Corpora, name: str, number: int) -> list[tuple[list[Document], list[str]]]:
+    """Return training and held-out documents of each part."""
+    texts = documents(corpora.train[name], corpora.tokenizer.eos_token_id)
+    unseen = corpora.heldout[name]
+    counts = TfidfVectorizer(analyzer=_same, sublinear_tf=True)
+    component = PCA(1, svd_solver="full").fit(counts.fit_transform(texts).toarray())
+
+    def place(tokens: Sequence) -> Float[np.ndarray, " document"]:
+        return component.transform(counts.transform(tokens).toarray())[:, 0] if len(tokens) else np.empty(0)
+
+    places = place(texts)
+    order = np.argsort(places, kind="stable")
+    read = np.cumsum([len(texts[i]) for i in order])
+    middle = read - np.array([len(texts[i]) for i in order]) / 2  # a document goes where most of it lies
+    owner = (middle * number / read[-1]).astype(int)
+    starts = [places[order[owner == part][0]] for part in range(1, number)]
+    taken = np.searchsorted(starts, place(corpora.tokenizer(unseen)["input_ids"]), side="right")
+    return [
+        ([texts[i] for i in np.sort(order[owner == part])], [unseen[i] for i in np.flatnonzero(taken == part)])
+        for part in range(number)
+    ]
+
+
+def _same(tokens: Iterable) -> Iterable:
+    return tokens
+
+
+def _row(corpora: Corpora, name: str, texts: Sequence[Document], unseen: Sequence[str]) -> dict[str, object]:
+    """Return a part's row of the corpora table; what cleaning dropped is counted for the whole domain only."""
+    sizes = _sizes(corpora, texts)
+    sizes |= {"heldout_documents": len(unseen), "heldout_bytes": sum(len(text.encode()) for text in unseen)}
+    sizes["heldout_tokens"] = sum(map(len, corpora.tokenizer(unseen)["input_ids"])) if unseen else 0
+    read = sizes["train_documents"] + sizes["heldout_documents"]
+    return {"family": corpora.families[name], "read": read, **dict.fromkeys(REASONS, 0), **sizes}
+
+
+def _sizes(corpora: Corpora, texts: Sequence[Document]) -> dict[str, int]:
+    told = corpora.tokenizer.batch_decode([text[:-1] for text in texts])
+    tokens, size = sum(map(len, texts)), sum(len(text.encode()) for text in told)
+    return {"train_documents": len(texts), "train_tokens": tokens, "train_bytes": size}
+
+
+def made(directory: str | Path, inputs: str) -> Corpora | None:
+    """Return the variant that lies in `directory` if it was made from the same inputs."""
+    manifest = Path(directory) / "corpora.json"
+    same = manifest.is_file() and json.loads(manifest.read_text("utf-8"))["inputs"] == inputs
+    return load(directory) if same else None
+
+
+def _known(named: Mapping[str, object], corpora: Corpora) -> None:
+    if strangers := sorted(set(named) - set(corpora.domains)):
+        raise CorpusError(f"no domain {strangers[0]!r}; there are {', '.join(corpora.domains)}")
+
+
+def _written(
+    origin: Corpora,
+    directory: str | Path,
+    table: pd.DataFrame,
+    train: Mapping[str, Tokens],
+    heldout: Mapping[str, Sequence[str]],
+    inputs: str,
+) -> Corpora:
+    """Write a variant whole or not at all; one that lies there is replaced, anything else is left alone."""
+    directory = Path(directory)
+    try:
+        with tables.atomic_folder(directory) as temporary:
+            shutil.copytree(origin.directory / "tokenizer", temporary / "tokenizer")
+            for part in ("train", "heldout"):
+                (temporary / part).mkdir()
+            for name in table.index:
+                np.save(temporary / "train" / f"{name}.npy", train[name])
+                lines = [json.dumps({"text": text}) + "\n" for text in heldout[name]]
+                (temporary / "heldout" / f"{name}.jsonl").write_text("".join(lines), "utf-8")
+            tables.write(table, temporary / "corpora.csv", "corpora")
+            files = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file())
+            manifest = {"inputs": inputs, "general": origin.general, "families": table["family"].to_dict()}
+            manifest["files"] = {path: tables.file_hash(temporary / path) for path in files}
+            (temporary / "corpora.json").write_text(json.dumps(manifest, indent=1), "utf-8")
+            if (directory / "corpora.json").is_file():
+                shutil.rmtree(directory)
+    except OSError as error:
+        raise CorpusError(f"cannot write {directory}: {error.strerror}; choose a new folder") from error
+    return load(directory)
