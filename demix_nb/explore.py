@@ -24,7 +24,7 @@ from plotly.subplots import make_subplots
 from traitlets import Dict, HasTraits
 
 from demix_nb import STATIC
-from demix_nb.figures import BLACK, BLUE, FAMILY_COLOURS, GREY, PROXY_COLOURS, SKY, VERMILION
+from demix_nb.colours import BLACK, BLUE, FAMILY_COLOURS, GREY, PROXY_COLOURS, SKY, VERMILION
 from demix_nb.interactions import effects, towards
 from demix_nb.mixtures import recipe
 from demix_nb.predictors import PREDICTORS

@@ -1,7 +1,7 @@
-"""The look of every quoted figure, in one place: theme, colours, and how a figure reaches the disk.
+"""The look of every quoted figure, in one place: theme, figures, and how a figure reaches the disk.
 
 A quoted figure is a named function that takes tables and returns a matplotlib figure; notebooks show it, `save` writes
-it, and the tests draw it again. Colours are Okabe & Ito's palette, which readers with any colour vision can tell apart.
+it, and the tests draw it again.
 """
 
 import os
@@ -16,36 +16,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-# Okabe & Ito (2008), "Color Universal Design"; yellow left out: it vanishes on white.
-BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE, GREY = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
-)  # fmt: skip
-
-FAMILY_COLOURS = {"general": BLUE, "math": VERMILION, "code": GREEN, "macro": BLACK}
-
-# One colour per way of predicting or choosing, the same in every notebook; papers' own settings are grey and sky.
-METHOD_COLOURS = {
-    "ridge": GREY,
-    "lightgbm_regmix": SKY,
-    "lightgbm_demix": BLUE,
-    "lightgbm_bagged": GREEN,
-    "gaussian_process": VERMILION,
-    "mixing_law": PURPLE,
-    "log_linear": ORANGE,
-    "ensemble": BLACK,
-}
-
-# One colour per kind of proxy, the same in every notebook.
-PROXY_COLOURS = {
-    "merged": VERMILION,
-    "calibrated": ORANGE,
-    "calibrated per family": "#B8860B",
-    "ensemble": GREEN,
-    "fused merged": PURPLE,
-    "fused ensemble": BLUE,
-    "trained proxies": SKY,
-    "mixed": BLACK,
-}
+from demix_nb.colours import BLACK, BLUE, FAMILY_COLOURS, GREEN, GREY, ORANGE, PROXY_COLOURS, PURPLE, SKY, VERMILION
 
 DPI = 110  # small enough to commit, sharp enough for a README column
 

@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from demix_nb.figures import BLACK, BLUE, GREY, METHOD_COLOURS, SKY, VERMILION
+from demix_nb.colours import BLACK, BLUE, GREY, METHOD_COLOURS, SKY, VERMILION
 from demix_nb.figures_regression import label, signed_heatmap
 
 

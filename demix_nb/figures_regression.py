@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from demix_nb.figures import BLACK, GREY, METHOD_COLOURS, VERMILION
+from demix_nb.colours import BLACK, GREY, METHOD_COLOURS, VERMILION
 from demix_nb.interactions import square
 
 LABELS = {

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
-from demix_nb.figures import BLACK, BLUE, FAMILY_COLOURS, GREY, PROXY_COLOURS, VERMILION
+from demix_nb.colours import BLACK, BLUE, FAMILY_COLOURS, GREY, PROXY_COLOURS, VERMILION
 
 TRIANGLE = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])  # corners of a ternary plot
 

@@ -9,16 +9,21 @@ import pandas as pd
 from IPython.display import Code, display
 from numpy import isnan
 
-from demix_nb import figures, tables
+from demix_nb import tables
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "published"
 
 
-def begin(run_dir: str) -> Path:
-    """Set the figure style, silence libraries that chat, and return the run's folder as a path."""
+def begin(run_dir: str, *, panels: bool = False) -> Path:
+    """Set the style of figures, or of plotly `panels`, silence libraries that chat, and return the run's folder."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message="A worker stopped")  # loky replaces a worker that has grown; no loss
-    figures.style()
+    # imported here: a reader who is to move sliders waits for what they need alone
+    if panels:
+        from demix_nb import explore as drawing
+    else:
+        from demix_nb import figures as drawing
+    drawing.style()
     return Path(run_dir)
 
 

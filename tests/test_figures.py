@@ -6,6 +6,7 @@ import pytest
 from conftest import REPOSITORY
 
 from demix_nb import figures, tables
+from demix_nb.colours import FAMILY_COLOURS
 from demix_nb.ranking import family_scores
 
 RESULTS = REPOSITORY / "data" / "results" / "laptop"
@@ -78,11 +79,11 @@ def test_bars_reach_one_and_the_legend_names_every_candidate():
 
 
 def test_a_family_has_one_colour_everywhere():
-    assert len(set(figures.FAMILY_COLOURS.values())) == len(figures.FAMILY_COLOURS)
+    assert len(set(FAMILY_COLOURS.values())) == len(FAMILY_COLOURS)
     (axes,) = draw_signal().axes
     table = read("tasks", "tasks")[["ratio", "family"]].dropna().sort_values("ratio")
     drawn = [plt.matplotlib.colors.to_hex(bar.get_facecolor()).upper() for bar in axes.patches]
-    assert drawn == [figures.FAMILY_COLOURS[family] for family in table["family"]]
+    assert drawn == [FAMILY_COLOURS[family] for family in table["family"]]
 
 
 def test_the_cost_figure_orders_kinds_by_what_they_cost():

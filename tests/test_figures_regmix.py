@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from demix_nb import figures_regmix, figures_regression
-from demix_nb.figures import METHOD_COLOURS, save
+from demix_nb.colours import METHOD_COLOURS
+from demix_nb.figures import save
 from demix_nb.predictors import PREDICTORS
 
 DOMAINS = ["Pile-CC", "Github", "ArXiv"]
