@@ -84,37 +84,26 @@ def demix(
     rounds: Sequence[int] = ROUNDS,
     pool: int = POOL,
     top_k: int = TOP_K,
+    top_n: int | None = None,
     upper: pd.Series | None = None,
 ) -> Iterator[Round]:
-    """Yield DeMix's rounds; the last one's `winner` is the answer. `upper` caps shares per candidate."""
+    """Yield DeMix's rounds; the last one's `winner` is the answer. `upper` caps shares per candidate.
 
-    def best(fresh: pd.DataFrame, size: int) -> pd.DataFrame:
-        return predicted_top(predictor, fresh, tasks, size)
+    Later rounds score what the predictor likes best of a fresh pool, or with `top_n` a random choice among that many.
+    """
 
-    draw = partial(_fresh, candidates, upper, rng)
-    yield from turns(score, predictor, tasks, rounds, draw, draw, best, pool=pool, top_k=top_k)
-
-
-def climb(
-    score: Score,
-    predictor,
-    candidates: Sequence[str],
-    tasks: pd.DataFrame,
-    *,
-    rng: np.random.Generator,
-    rounds: Sequence[int] = ROUNDS,
-    pool: int = POOL,
-    top_n: int = CLIMB_TOP_N,
-    top_k: int = CLIMB_TOP_K,
-    upper: pd.Series | None = None,
-) -> Iterator[Round]:
-    """Yield CLIMB's rounds: later ones are drawn at random from the pool's predicted `top_n`, not its very best."""
-
-    def any_good(fresh: pd.DataFrame, size: int) -> pd.DataFrame:
+    def liked(fresh: pd.DataFrame, size: int) -> pd.DataFrame:
+        if top_n is None:
+            return predicted_top(predictor, fresh, tasks, size)
         return predicted_top(predictor, fresh, tasks, max(top_n, size)).sample(size, random_state=rng)
 
     draw = partial(_fresh, candidates, upper, rng)
-    yield from turns(score, predictor, tasks, rounds, draw, draw, any_good, pool=pool, top_k=top_k)
+    yield from turns(score, predictor, tasks, rounds, draw, draw, liked, pool=pool, top_k=top_k)
+
+
+def climb(*arguments, top_n: int = CLIMB_TOP_N, top_k: int = CLIMB_TOP_K, **options) -> Iterator[Round]:
+    """Yield CLIMB's rounds: `demix` with chance in what is scored next, and the single best guess as the answer."""
+    yield from demix(*arguments, top_n=top_n, top_k=top_k, **options)
 
 
 def regmix(
