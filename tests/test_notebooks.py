@@ -133,11 +133,13 @@ def test_without_tasks_and_text_nothing_is_scored_and_all_else_is_shown(own_chec
 
 def test_the_study_runs_and_the_papers_are_read_beside_it(story):
     run_dir = story[0]
-    steps = ["study_proxies", "study_strategies", "study_capabilities", "paper_demix", "paper_mergemix"]
+    steps = runner.profiles()["study"]["steps"]
     printed = Command(run_dir, *steps, "-p", f"results={run_dir / 'tables'}").finish()
     assert printed.count("up to date") == 2, "notebooks 01 and 03 were run before"
     strategies = tables.read(run_dir / "tables" / "strategies.csv", "quality")
     assert strategies.groupby("strategy").size().nunique() == 1 and strategies["strategy"].nunique() >= 15
+    partition = tables.read(run_dir / "tables" / "partition_quality.csv", "quality")
+    assert set(partition["candidates"]) == {7, 15}
     for paper in ("demix", "mergemix"):
         claims = pd.read_csv(run_dir / "tables" / f"evidence_{paper}.csv")
         assert len(claims) >= 7 and claims[["printed", "ours"]].notna().all(axis=None)
