@@ -178,7 +178,9 @@ def proxy_counts(counts: pd.DataFrame) -> Figure:
     is better). One panel per kind of proxy, a dot per seed, lines through the means.
     """
     kinds = list(pd.unique(counts["kind"]))
-    figure, panels = plt.subplots(1, len(kinds), figsize=(4.2 * len(kinds), 3.2), sharex=True, squeeze=False)
+    figure, panels = plt.subplots(
+        1, len(kinds), figsize=(4.2 * len(kinds), 3.2), sharex=True, sharey=True, squeeze=False
+    )
     drawn = {"believed": (GREY, "as its proxy believes"), "level": (VERMILION, "as the ensemble judges")}
     for axes, kind in zip(panels[0], kinds, strict=True):
         rows = counts[counts["kind"] == kind]
@@ -207,6 +209,6 @@ def partition(quality: pd.DataFrame, references: int) -> Figure:
         axes.scatter(rows["place"], [height] * len(rows), color=PROXY_COLOURS[kind], s=24, alpha=0.6)
         axes.scatter(rows["place"].mean(), height, color=PROXY_COLOURS[kind], marker="|", s=300, lw=3)
     axes.set_yticks(range(len(groups)), [f"{kind}, {candidates} candidates" for (kind, candidates), _ in groups])
-    axes.set(xlabel=f"place of the trained winner among {references} references", xlim=(0, references + 2))
-    axes.invert_yaxis()
+    axes.set(xlabel=f"place of the trained winner among {references} references (1 = best)", xlim=(0, references + 2))
+    axes.set_ylim(len(groups) - 0.5, -0.5)
     return figure
