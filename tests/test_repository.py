@@ -19,18 +19,18 @@ LAYERS = (
     ("__main__",),
     ("report",),
     ("gallery",),
-    ("runner", "doctor", "notebook", "explore", "live"),
+    ("runner", "doctor", "explore", "notebook", "live"),
     ("proxies", "pruning", "reweighting"),
-    ("components", "ensemble"),
+    ("components", "ensemble", "variants"),
     ("corpora", "scoring"),
-    ("sources", "benchmarks", "saving", "figures_regmix", "figures_study"),
+    ("sources", "benchmarks", "saving", "generation", "figures_regmix", "figures_study"),
     ("problems", "figures_regression", "merging", "appraisal", "regmix"),
     ("calibration",),
     ("fidelity", "search", "interactions", "figures"),
     ("layout", "methods", "online", "predictors", "ranking", "runs"),
     ("checkpoints", "parallel"),
     ("tables", "evidence"),
-    ("mixtures",),
+    ("mixtures", "colours"),
 )
 NEEDS_TORCH = {
     "components", "proxies", "scoring", "merging", "methods", "layout", "saving", "checkpoints", "doctor", "ensemble",
@@ -46,7 +46,7 @@ def imported(module):
     tree = ast.parse((REPOSITORY / "demix_nb" / f"{module}.py").read_text())
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.module == "demix_nb":
-            yield from (alias.name for alias in node.names)
+            yield from {alias.name for alias in node.names} & set(modules())
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("demix_nb."):
             yield node.module.removeprefix("demix_nb.")
 
