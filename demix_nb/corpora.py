@@ -12,7 +12,7 @@ import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import cycle
@@ -108,8 +108,8 @@ def build(
     by_domain = assign_families(list(readers), families)
     code = tables.file_hash(__file__)
     inputs = tables.content_hash(code, by_domain, general, megabytes, vocab_size, heldout_kb, seed, origin(readers))
-    if (directory / "corpora.json").exists() and _manifest(directory)["inputs"] == inputs:
-        return load(directory)
+    if (before := made(directory, inputs)) is not None:
+        return before
     _clear(directory)
     amounts = AMOUNTS if sources == "builtin" else dict.fromkeys(readers, 1.0)
     budgets = {name: {"heldout": heldout_kb * 1e3, "train": megabytes * 1e6 * amounts[name]} for name in readers}
@@ -143,6 +143,12 @@ def load(directory: str | Path) -> Corpora:
         heldout={name: list(records(directory / f"heldout/{name}.jsonl")) for name in names},
         table=tables.read(directory / "corpora.csv", "corpora"),
     )
+
+
+def made(directory: Path, inputs: str) -> Corpora | None:
+    """Return the corpora that lie in `directory` if made from the same inputs; raises CorpusError as `load`."""
+    same = (directory / "corpora.json").exists() and _manifest(directory)["inputs"] == inputs
+    return load(directory) if same else None
 
 
 def _manifest(directory: Path) -> dict:
@@ -341,23 +347,45 @@ def encode(tokenizer: Tokenizer, texts: Iterable[str]) -> UInt[np.ndarray, " tok
 
 
 def _write(directory: Path, cleaned: Mapping[str, Cleaned], tokenizer: Tokenizer, header: dict) -> None:
-    """Write everything; the manifest with the hashes of all files comes last and makes them valid."""
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "pad_token": END}
-    texts = {"tokenizer/tokenizer_config.json": json.dumps(config), "tokenizer/tokenizer.json": tokenizer.to_str()}
-    rows, arrays = {}, {}
+    rows, train = {}, {name: encode(tokenizer, domain.train) for name, domain in cleaned.items()}
     for name, domain in cleaned.items():
-        array = arrays[f"train/{name}.npy"] = encode(tokenizer, domain.train)
         heldout_tokens = len(encode(tokenizer, domain.heldout)) - len(domain.heldout)
         rows[name] = {"family": header["families"][name], **_sizes(domain)}
-        rows[name] |= {"train_tokens": len(array), "heldout_tokens": heldout_tokens}
-        texts[f"heldout/{name}.jsonl"] = "".join(json.dumps({"text": text}) + "\n" for text in domain.heldout)
+        rows[name] |= {"train_tokens": len(train[name]), "heldout_tokens": heldout_tokens}
+    store(
+        directory,
+        {"tokenizer_config.json": json.dumps(config), "tokenizer.json": tokenizer.to_str()},
+        pd.DataFrame.from_dict(rows, "index").rename_axis("domain"),
+        train,
+        {name: list(domain.heldout) for name, domain in cleaned.items()},
+        header,
+    )
+
+
+def store(
+    directory: Path,
+    tokenizer: Mapping[str, str],
+    table: pd.DataFrame,
+    train: Mapping[str, np.ndarray],
+    heldout: Mapping[str, Sequence[str]],
+    header: dict,
+) -> None:
+    """Write everything that `load` reads; the manifest with the hashes of all files comes last and makes them valid.
+
+    `tokenizer`: file name → text. `header`: inputs, general, families.
+    """
+    texts = {f"tokenizer/{name}": text for name, text in tokenizer.items()}
+    for name, documents in heldout.items():
+        texts[f"heldout/{name}.jsonl"] = "".join(json.dumps({"text": text}) + "\n" for text in documents)
+    arrays = {f"train/{name}.npy": array for name, array in train.items()}
     for path, array in arrays.items():
         with tables.atomic(directory / path) as temporary, open(temporary, "wb") as file:
             np.save(file, array)
     for path, text in texts.items():
         with tables.atomic(directory / path) as temporary:
             temporary.write_text(text, "utf-8")
-    tables.write(pd.DataFrame.from_dict(rows, "index").rename_axis("domain"), directory / "corpora.csv", "corpora")
+    tables.write(table, directory / "corpora.csv", "corpora")
     files = {path: tables.file_hash(directory / path) for path in [*arrays, *texts, "corpora.csv"]}
     with tables.atomic(directory / "corpora.json") as temporary:
         temporary.write_text(json.dumps(header | {"files": files}, indent=1), "utf-8")

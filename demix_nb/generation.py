@@ -1,4 +1,6 @@
-"""Generation tasks on live models: lm-eval's Hugging Face model, with every prompt tokenised once for all proxies.
+"""Generation tasks on live models: lm-eval's Hugging Face model that tokenises a prompt once, not for every proxy.
+
+A worker that scores several proxies in a row tokenises for the first of them.
 
 A module of its own because importing lm-eval's model takes seconds, which scoring by likelihood does not need.
 """

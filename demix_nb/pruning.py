@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from demix_nb import tables
 from demix_nb.components import read_record
-from demix_nb.corpora import Corpora
-from demix_nb.variants import Document, documents, made, rewritten
+from demix_nb.corpora import Corpora, made
+from demix_nb.variants import Document, documents, rewritten
 
 DROP = 0.02  # share of the documents, both tails together, DeMix appendix A
 ROWS = 32  # windows read at a time

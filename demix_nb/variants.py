@@ -9,7 +9,6 @@ Source: finer partition and preprocessing are ablations of DeMix (arXiv 2602.007
 divides is not public; we cut along the direction in which a domain's documents differ most.
 """
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from demix_nb import tables
-from demix_nb.corpora import REASONS, Corpora, load
+from demix_nb.corpora import Corpora, load, made, store
 from demix_nb.sources import CorpusError
 
 Tokens = UInt[np.ndarray, "_"]  # of any number
@@ -63,7 +62,7 @@ def repeated(tokens: Tokens, share: float, end: int, *, rng: np.random.Generator
     kept = texts[: max(int(np.searchsorted(sizes, (1 - share) * sizes[-1], side="right")), POOL)]
     missing, copies = sizes[-1] - sum(map(len, kept)), []
     while missing > 0:
-        copies.append(kept[len(copies) % POOL])
+        copies.append(kept[len(copies) % min(POOL, len(kept))])
         missing -= len(copies[-1])
     mixed = [*kept, *copies]
     return np.concatenate([mixed[i] for i in rng.permutation(len(mixed))])
@@ -93,12 +92,13 @@ def rewritten(
     """
     _known(tokens, corpora)
     table, train = corpora.table.copy(), dict(corpora.train) | dict(tokens)
+    if reason:
+        table[reason] = 0
     for name, array in tokens.items():
         sizes = _sizes(corpora, documents(array, corpora.tokenizer.eos_token_id))
         if reason:
             table.loc[name, reason] = table.loc[name, "train_documents"] - sizes["train_documents"]
         table.loc[name, list(sizes)] = list(sizes.values())
-    table = table.astype({reason: int}) if reason else table
     return _written(corpora, directory, table, train, corpora.heldout, inputs)
 
 
@@ -120,7 +120,7 @@ def divided(corpora: Corpora, directory: str | Path, parts: Mapping[str, int]) -
                 f"more and at most one per document ({corpora.table.loc[name, 'train_documents']})"
             )
     inputs = tables.content_hash("divided", tables.file_hash(__file__), corpora.key, dict(parts))
-    if (before := made(directory, inputs)) is not None:
+    if (before := made(Path(directory), inputs)) is not None:
         return before
     train, heldout, rows = {}, {}, {}
     for name in corpora.domains:
@@ -131,7 +131,7 @@ def divided(corpora: Corpora, directory: str | Path, parts: Mapping[str, int]) -
             part = f"{name}-{number}"
             train[part], heldout[part] = np.concatenate(texts), unseen
             rows[part] = pd.Series(_row(corpora, name, texts, unseen))
-    table = pd.DataFrame(rows).T[corpora.table.columns].infer_objects().rename_axis("domain")
+    table = pd.DataFrame(rows).T.infer_objects().rename_axis("domain")
     return _written(corpora, directory, table, train, heldout, inputs)
 
 
@@ -168,20 +168,13 @@ def _row(corpora: Corpora, name: str, texts: Sequence[Document], unseen: Sequenc
     sizes |= {"heldout_documents": len(unseen), "heldout_bytes": sum(len(text.encode()) for text in unseen)}
     sizes["heldout_tokens"] = sum(map(len, corpora.tokenizer(unseen)["input_ids"])) if unseen else 0
     read = sizes["train_documents"] + sizes["heldout_documents"]
-    return {"family": corpora.families[name], "read": read, **dict.fromkeys(REASONS, 0), **sizes}
+    return dict.fromkeys(corpora.table.columns, 0) | {"family": corpora.families[name], "read": read} | sizes
 
 
 def _sizes(corpora: Corpora, texts: Sequence[Document]) -> dict[str, int]:
     told = corpora.tokenizer.batch_decode([text[:-1] for text in texts])
     tokens, size = sum(map(len, texts)), sum(len(text.encode()) for text in told)
     return {"train_documents": len(texts), "train_tokens": tokens, "train_bytes": size}
-
-
-def made(directory: str | Path, inputs: str) -> Corpora | None:
-    """Return the variant that lies in `directory` if it was made from the same inputs."""
-    manifest = Path(directory) / "corpora.json"
-    same = manifest.is_file() and json.loads(manifest.read_text("utf-8"))["inputs"] == inputs
-    return load(directory) if same else None
 
 
 def _known(named: Mapping[str, object], corpora: Corpora) -> None:
@@ -199,20 +192,11 @@ def _written(
 ) -> Corpora:
     """Write a variant whole or not at all; one that lies there is replaced, anything else is left alone."""
     directory = Path(directory)
+    tokenizer = {path.name: path.read_text("utf-8") for path in (origin.directory / "tokenizer").iterdir()}
+    header = {"inputs": inputs, "general": origin.general, "families": table["family"].to_dict()}
     try:
         with tables.atomic_folder(directory) as temporary:
-            shutil.copytree(origin.directory / "tokenizer", temporary / "tokenizer")
-            for part in ("train", "heldout"):
-                (temporary / part).mkdir()
-            for name in table.index:
-                np.save(temporary / "train" / f"{name}.npy", train[name])
-                lines = [json.dumps({"text": text}) + "\n" for text in heldout[name]]
-                (temporary / "heldout" / f"{name}.jsonl").write_text("".join(lines), "utf-8")
-            tables.write(table, temporary / "corpora.csv", "corpora")
-            files = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file())
-            manifest = {"inputs": inputs, "general": origin.general, "families": table["family"].to_dict()}
-            manifest["files"] = {path: tables.file_hash(temporary / path) for path in files}
-            (temporary / "corpora.json").write_text(json.dumps(manifest, indent=1), "utf-8")
+            store(temporary, tokenizer, table, train, heldout, header)
             if (directory / "corpora.json").is_file():
                 shutil.rmtree(directory)
     except OSError as error:

@@ -54,6 +54,13 @@ def test_repeats_are_copies_of_a_few_and_can_be_dropped_again(small_data, rng, s
     assert sorted(text.tobytes() for text in variants.documents(clean, end)) == sorted(set(after))
 
 
+def test_few_documents_repeat_too(small_data, rng):
+    end = small_data.tokenizer.eos_token_id
+    few = np.concatenate(variants.documents(small_data.train["math"], end)[:3])
+    messy = variants.repeated(few, 0.6, end, rng=rng)
+    assert len(messy) >= len(few) and len(variants.unrepeated(messy, end)) <= len(few)
+
+
 def test_what_repeats_nothing_keeps_its_order(small_data):
     tokens, end = small_data.train["math"], small_data.tokenizer.eos_token_id
     assert np.array_equal(variants.unrepeated(np.concatenate([tokens, tokens]), end), tokens)
@@ -61,7 +68,11 @@ def test_what_repeats_nothing_keeps_its_order(small_data):
 
 def test_parts_hold_all_documents_once_and_equal_tokens(small_data, tmp_path):
     end = small_data.tokenizer.eos_token_id
-    finer = variants.divided(small_data, tmp_path / "finer", {"math": 3, "code": 2})
+    pruned = variants.rewritten(
+        small_data, tmp_path / "pruned", {"math": small_data.train["math"]}, reason="perplexity"
+    )
+    finer = variants.divided(pruned, tmp_path / "finer", {"math": 3, "code": 2})
+    assert (finer.table["perplexity"] == 0).all()
     assert finer.domains == ["code-1", "code-2", "general", "math-1", "math-2", "math-3"]
     assert finer.general == "general" and finer.families["math-2"] == small_data.families["math"]
     assert np.array_equal(finer.train["general"], small_data.train["general"])
