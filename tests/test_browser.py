@@ -38,10 +38,14 @@ OUTPUTS = """() => jupyterapp.shell.currentWidget.content.model.sharedModel.toJS
   .flatMap((cell) => cell.outputs ?? [])"""
 
 
+def chromium_path():
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Return Debian's chromium, or skip saying that it is not there."""
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    path = chromium_path()
     if path is None:
         pytest.skip("no chromium on this machine; `apt-get install chromium` as root brings it")
     with sync_playwright() as playwright:
@@ -109,22 +113,31 @@ def lab(finished, tmp_path_factory):
     for folder in ("demix_nb", "notebooks", "data/results", "data/tasks"):
         shutil.copytree(REPOSITORY / folder, root / folder)
     shutil.copytree(finished, root / "data" / "runs" / "laptop")
+    process, address = start_lab(root, root)
+    yield address
+    stop(process)
+
+
+def start_lab(root, own):
+    """Start `demix-nb lab` in the clone `root`, with settings and traces under `own`; return process and address."""
     for name, values in SETTINGS.items():
-        path = root / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path = own / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
-    own = {"JUPYTERLAB_SETTINGS_DIR": root / "settings", "JUPYTERLAB_WORKSPACES_DIR": root / "workspaces"}
-    own |= {"JUPYTER_CONFIG_DIR": root / "config", "JUPYTER_RUNTIME_DIR": root / "runtime", "PYTHONPATH": root}
+    places = {"JUPYTERLAB_SETTINGS_DIR": own / "settings", "JUPYTERLAB_WORKSPACES_DIR": own / "workspaces"}
+    places |= {"JUPYTER_CONFIG_DIR": own / "config", "JUPYTER_RUNTIME_DIR": own / "runtime", "PYTHONPATH": root}
     command = [sys.executable, "-m", "demix_nb", "lab", "--no-browser", "--allow-root"]
-    log = root / "log"
+    log = own / "log"
     with log.open("w") as file:
         process = subprocess.Popen(
             [*command, "--LabApp.expose_app_in_browser=True"], cwd=root, stdout=file, stderr=subprocess.STDOUT,
-            env=os.environ | {name: str(value) for name, value in own.items()},
+            env=os.environ | {name: str(value) for name, value in places.items()},
         )  # fmt: skip
-    yield address_in(log, process)
-    children = psutil.Process(process.pid).children(recursive=True)
-    for each in [*children, process]:
+    return process, address_in(log, process)
+
+
+def stop(process):
+    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
         each.kill()
     process.wait()
 
@@ -139,14 +152,24 @@ def address_in(log, process):
     raise AssertionError(f"JupyterLab did not start:\n{log.read_text()}")
 
 
-def run_all(browser, lab, name):
-    """Open a notebook, choose Run → Run All Cells once the kernel is idle, and return its page when all have run."""
+def opened(browser, lab, name, workspace):
+    """Open a notebook and return its page once the kernel is idle; a click before that is lost."""
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    alone = lab.replace("/lab/tree/00_tour", f"/lab/workspaces/{name}/tree/{name}")  # no tabs of another test
+    alone = lab.replace("/lab/tree/00_tour", f"/lab/workspaces/{workspace}/tree/{name}")  # no tabs of another test
     page.goto(alone, timeout=2 * MINUTE)
-    page.get_by_text("| Idle").first.wait_for(timeout=2 * MINUTE)  # a click before that is lost
+    page.get_by_text("| Idle").first.wait_for(timeout=2 * MINUTE)
+    return page
+
+
+def choose_run_all(page):
     page.locator("li.lm-MenuBar-item", has_text=re.compile("^Run$")).click()
     page.locator('li[data-command="runmenu:run-all"]').click()
+
+
+def run_all(browser, lab, name):
+    """Open a notebook, choose Run → Run All Cells, and return its page when all have run."""
+    page = opened(browser, lab, name, name)
+    choose_run_all(page)
     page.wait_for_function(ALL_RUN, timeout=4 * MINUTE)
     errors = [output for output in page.evaluate(OUTPUTS) if output["output_type"] == "error"]
     assert errors == []
