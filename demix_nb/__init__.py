@@ -6,3 +6,4 @@ fit a predictor, search, and only then train the winner (DeMix, arXiv 2602.00747
 
 __version__ = "0.1.0"
 STATIC = "DEMIX_NB_STATIC"  # set in the environment while notebooks are executed with nobody at the controls
+PLOTLY = "application/vnd.plotly.v1+json"  # the type under which a notebook stores a plotly figure

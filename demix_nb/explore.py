@@ -1,29 +1,32 @@
 """Panels to play with: pure functions of plain values that return plotly figures and tables, and sliders to move them.
 
 A panel is called with tables and one mixture and returns what is to be seen; nothing in it knows a widget. `live` wires
-such a function to controls by `ipywidgets.interactive_output`, which leaves no JavaScript in the notebook (a
-FigureWidget leaves 5 MB). In a notebook each panel is called once more without controls, so that executed copies and
-HTML pages, where nothing answers to a slider, show something too.
+such a function to controls as `ipywidgets.interactive_output` does, and answers while cells still run as well; no
+JavaScript stays in the notebook (a FigureWidget leaves 5 MB). In a notebook each panel is called once more without
+controls, so that executed copies and HTML pages, where nothing answers to a slider, show something too.
 
 Sources: DeMix (arXiv 2602.00747) 2.2–2.4 for what is shown; MergeMix (2601.17858) for landscapes over the simplex.
 """
 
+import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, cycle
+from threading import Lock
 
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
-from IPython.display import display
+from IPython import get_ipython
+from IPython.display import clear_output, display
 from pandas.io.formats.style import Styler
 from plotly.subplots import make_subplots
 from traitlets import Dict, HasTraits
 
-from demix_nb import STATIC
+from demix_nb import PLOTLY, STATIC
 from demix_nb.colours import BLACK, BLUE, FAMILY_COLOURS, GREY, PROXY_COLOURS, SKY, VERMILION
 from demix_nb.interactions import effects, towards
 from demix_nb.mixtures import recipe
@@ -39,7 +42,15 @@ MACRO = "macro rank"
 def style() -> None:
     """Plotly's look beside seaborn's; figures are stored as data alone, as whoever reads them brings plotly.js."""
     pio.templates.default = "plotly_white"
-    pio.renderers.default = "plotly_mimetype"
+    if shell := get_ipython():
+        # not by plotly's own renderers: they import nbformat, a second that a reader with a slider waits for
+        own = shell.display_formatter.ipython_display_formatter
+        own.for_type(go.Figure, lambda figure: display(stored(figure), raw=True))
+
+
+def stored(figure: go.Figure) -> dict[str, dict]:
+    """Return a figure as a notebook stores it: a MIME bundle of its data, without any JavaScript."""
+    return {PLOTLY: json.loads(figure.to_json())}
 
 
 # --- mixtures under sliders ------------------------------------------------------------------------------------------
@@ -72,7 +83,7 @@ def moved(shares: pd.Series, name: str, share: float, locked: Collection[str] = 
 
 
 class Mixture(HasTraits):
-    """The mixture that the sliders stand for, as one value that `interactive_output` can watch."""
+    """The mixture that the sliders stand for, as one value that a panel can watch."""
 
     value = Dict()
 
@@ -134,16 +145,34 @@ def live(panel: Callable[..., Sequence], *controls: widgets.Widget, **watched: H
     move them (`STATIC` is set, as the runner does) the controls stand alone: an Output widget that captures while a
     notebook is executed unattended has been seen to lose the kernel's answer, and the run then waits for ever.
     """
-
-    def draw(**values: object) -> None:
-        display(*panel(**values))
-
     shown = [*controls, *(widget for widget in watched.values() if isinstance(widget, widgets.Widget))]
     if os.environ.get(STATIC):
         return widgets.VBox(shown)
-    output = widgets.interactive_output(draw, watched)
-    output.layout.min_height = "24rem"  # or the page would jump at every move
+    output = widgets.Output(layout={"min_height": "24rem"})  # or the page would jump at every move
+    turn = Lock()  # a slider may move while the first picture is drawn, and an Output captures for one thread alone
+
+    def draw(_: object = None) -> None:
+        with turn, output:
+            clear_output(wait=True)
+            display(*panel(**{name: control.value for name, control in watched.items()}))
+
+    for control in watched.values():
+        control.observe(draw, "value")
+    for widget in shown:
+        answer_beside_cells(widget)
+    draw()
     return widgets.VBox([*shown, output])
+
+
+def answer_beside_cells(widget: widgets.Widget) -> None:
+    """Let a move of `widget`, or of what it holds, be answered while cells run instead of after the last of them.
+
+    JupyterLab hands moves to a thread of the kernel's own, a subshell. ipykernel 7.4 leads them back to where the
+    widget was made, behind every cell that waits; a widget that has forgotten the place is answered at once.
+    """
+    vars(widget.comm).pop("_reply_subshell_id", None)
+    for child in getattr(widget, "children", ()):
+        answer_beside_cells(child)
 
 
 # --- what is known about mixtures: runs per family -------------------------------------------------------------------

@@ -14,8 +14,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.stats import false_discovery_control
-from sklearn.linear_model import Ridge
 
 from demix_nb.parallel import fan_out
 
@@ -54,6 +52,8 @@ def linear_effects(
     mixtures: pd.DataFrame, scores: pd.DataFrame, tasks: pd.DataFrame, penalties: pd.Series
 ) -> pd.DataFrame:
     """Return the same for ridge with one ℓ₂ penalty per task, around the uniform centre, every task in one solve."""
+    from sklearn.linear_model import Ridge  # here: the playground's panels take `effects` alone, and start quickly
+
     model = Ridge(alpha=penalties[scores.columns].to_numpy()).fit(mixtures.to_numpy(), scores.to_numpy())
     table = pd.DataFrame(model.coef_.T, index=mixtures.columns, columns=scores.columns)
     return (table * _sign(tasks)[scores.columns]).rename_axis("candidate")
@@ -112,6 +112,8 @@ def significance(
     p = (1 + draws at least as extreme) / (1 + draws), two-sided (Phipson & Smyth 2010). `pooled` lets the tasks share
     their draws: for standardised scores and one kind of predictor their nulls are alike, and few permutations suffice.
     """
+    from scipy.stats import false_discovery_control  # here for the same reason as Ridge
+
     draws, cells = np.abs(null), np.abs(effect.to_numpy())
     if pooled:
         draws = np.swapaxes(draws, 1, 2).reshape(-1, draws.shape[1], 1)

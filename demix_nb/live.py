@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
+from threading import RLock
 
 import numpy as np
 import pandas as pd
@@ -36,10 +37,14 @@ class Excerpts:
 
 
 class Live:
-    """The components of a run in memory and one model that becomes the proxy of whatever mixture is asked for."""
+    """The components of a run in memory and one model that becomes the proxy of whatever mixture is asked for.
+
+    There is one model for everybody: whoever asks waits until the one before has its answer, as a slider may be moved
+    while a cell still runs.
+    """
 
     def __init__(self, study: Study) -> None:
-        data, self.study = study.data, study
+        data, self.study, self.turn = study.data, study, RLock()
         self.bank, self.tokenizer, self.families = study.bank, data.tokenizer, data.families
         self.model = self.bank.model()
         if self.bank.size < SMALL:
@@ -52,21 +57,23 @@ class Live:
 
     def score(self, mixture: pd.Series) -> pd.Series:
         """Return domain → bits per byte of the mixture's proxy on the domain's excerpt; lower is better."""
-        self.bank.write(self.model, mixture)
-        return self._scored(self.model)
+        with self.turn:
+            self.bank.write(self.model, mixture)
+            return self._scored(self.model)
 
     def _scored(self, model: PreTrainedModel) -> pd.Series:
-        return self.suite.score(model).rename(_domain)
+        with self.turn:
+            return self.suite.score(model).rename(_domain)
 
     def write_on(self, mixture: pd.Series, domains: Sequence[str], *, tokens: int = 48, seed: int = 0) -> pd.Series:
         """Return domain → what the mixture's proxy writes after the beginning of the domain's excerpt.
 
         Sampled with the same seed at every call, so that what differs between two mixtures is the mixture.
         """
-        self.bank.write(self.model, mixture)
         starts = torch.tensor([self.starts[name] for name in domains])
         how = {"do_sample": True, "temperature": TEMPERATURE, "max_new_tokens": tokens}
-        with torch.random.fork_rng(), torch.inference_mode():
+        with self.turn, torch.random.fork_rng(), torch.inference_mode():
+            self.bank.write(self.model, mixture)
             torch.manual_seed(seed)
             written = self.model.generate(starts, attention_mask=torch.ones_like(starts), **how)
         after = self.tokenizer.batch_decode(written[:, starts.shape[1] :], skip_special_tokens=True)
@@ -77,8 +84,9 @@ class Live:
         """The components' token probabilities on the excerpts, for the mixture of probabilities instead of weights."""
         logs = []
         for name in self.bank.names:
-            self.bank.write(self.model, one_hot(self.bank.names, name))
-            logs.append(token_logs(self.suite, self.model))
+            with self.turn:
+                self.bank.write(self.model, one_hot(self.bank.names, name))
+                logs.append(token_logs(self.suite, self.model))
         return Ensemble(self.suite, self.bank.names, np.column_stack(logs))
 
     def path(self, start: str, end: str, points: int = 5) -> dict[str, pd.DataFrame]:

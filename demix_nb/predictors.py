@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import lightgbm as lgb
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
@@ -22,8 +21,6 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize, nnls
 from scipy.spatial.distance import cdist
-from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import KFold
 
 from demix_nb.mixtures import validate
 from demix_nb.parallel import fan_out
@@ -151,6 +148,8 @@ class LightGBM:
                 f"LightGBM with {self.min_leaf} rows per leaf cannot split {len(y)} rows and would return their mean; "
                 f"score at least {2 * self.min_leaf} mixtures or take 'lightgbm_bagged', 'gaussian_process' or 'ridge'"
             )
+        import lightgbm as lgb  # here: it brings sklearn, and whoever moves a slider over a Gaussian process waits
+
         settings = {"learning_rate": self.learning_rate, "min_data_in_leaf": self.min_leaf, "verbosity": -1}
         settings |= {"num_threads": 1, "deterministic": True, "force_row_wise": True}
         self.booster = lgb.train(settings, lgb.Dataset(x, y), num_boost_round=self.rounds)
@@ -337,11 +336,14 @@ def convex_weights(predictions: Float[ndarray, "mixture member"], y: Scores) -> 
     return v / v.sum()
 
 
-def ridge(rng: np.random.Generator) -> RidgeCV:
+def ridge(rng: np.random.Generator):
     """Linear model, ℓ₂ weight by 5-fold cross-validation (RegMix appendix E).
 
     Folds are shuffled, as rows may come in rounds; squared error, as the default R² is undefined for a fold of one row.
     """
+    from sklearn.linear_model import RidgeCV  # here for the same reason as lightgbm
+    from sklearn.model_selection import KFold
+
     split = KFold(FOLDS, shuffle=True, random_state=int(rng.integers(2**31)))
     return RidgeCV(alphas=10.0 ** np.arange(-3, 4), cv=split, scoring="neg_mean_squared_error")
 

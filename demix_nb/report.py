@@ -23,10 +23,9 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
-from demix_nb import gallery, runner, tables
+from demix_nb import PLOTLY, gallery, runner, tables
 from demix_nb.tables import atomic
 
-PLOTLY = "application/vnd.plotly.v1+json"
 OPENING = re.compile(r"#\s+(?P<title>.+)\n[\s\S]*?\*\*Question\.\*\*\s+(?P<question>[\s\S]+?)\n\s*\n")
 STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --page: #fff; --quiet: #5c6370; --line: #dfe2e6; --code: #f6f7f9;

@@ -17,7 +17,7 @@ import pytest
 from conftest import REPOSITORY
 from playwright.sync_api import sync_playwright
 
-from demix_nb import report
+from demix_nb import PLOTLY, report
 
 pytestmark = pytest.mark.browser
 
@@ -70,7 +70,7 @@ def pages(finished):
 
 def drawn_in(notebook):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return sum(report.PLOTLY in output.get("data", {}) for output in outputs)
+    return sum(PLOTLY in output.get("data", {}) for output in outputs)
 
 
 def test_every_page_of_the_report_opens_from_disk(browser, finished, pages):
@@ -107,13 +107,19 @@ def test_the_report_is_small_enough_to_be_sent(pages):
 
 
 @pytest.fixture(scope="module")
-def lab(finished, tmp_path_factory):
-    """Start `demix-nb lab` on a copy of the repository, which it may write to; return its address, with the token."""
+def clone(finished, tmp_path_factory):
+    """Return a copy of the repository, which may be written to, with the smoke run as its laptop run."""
     root = tmp_path_factory.mktemp("clone")
     for folder in ("demix_nb", "notebooks", "data/results", "data/tasks"):
         shutil.copytree(REPOSITORY / folder, root / folder)
     shutil.copytree(finished, root / "data" / "runs" / "laptop")
-    process, address = start_lab(root, root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def lab(clone):
+    """Start `demix-nb lab` on the clone; return its address, with the token."""
+    process, address = start_lab(clone, clone)
     yield address
     stop(process)
 
@@ -189,7 +195,7 @@ def test_the_lab_answers_this_computer_only_and_asks_for_its_token(lab):
 def test_the_tour_runs_and_draws(browser, lab):
     page = run_all(browser, lab, "00_tour")
     page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=MINUTE)
-    assert sum(report.PLOTLY in output.get("data", {}) for output in page.evaluate(OUTPUTS)) >= 3
+    assert sum(PLOTLY in output.get("data", {}) for output in page.evaluate(OUTPUTS)) >= 3
     commands = [process.cmdline() for process in psutil.Process().children(recursive=True)]
     assert {command[0] for command in commands if "ipykernel_launcher" in command} == {sys.executable}
     page.close()
@@ -251,6 +257,24 @@ def changes(page, read, before, timeout=60.0):
         assert time.monotonic() < began + timeout, f"nothing changed: {before}"
         page.wait_for_timeout(50)
     return time.monotonic() - began
+
+
+def test_a_slider_is_answered_while_cells_still_run(browser, lab, clone):
+    notebook, gate = nbformat.read(clone / "notebooks" / "08_playground.ipynb", as_version=4), clone / "gate"
+    desk = next(i for i, cell in enumerate(notebook.cells) if "explore.live(show_desk" in cell.source)
+    waiting = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.1)"
+    notebook.cells.insert(desk + 1, nbformat.v4.new_code_cell(waiting))
+    nbformat.write(notebook, clone / "notebooks" / "waiting.ipynb")
+    page = opened(browser, lab, "waiting", "waiting")
+    choose_run_all(page)
+    page.locator(".js-plotly-plot", has_text="predicted place").first.wait_for(timeout=MINUTE)
+    before = predicted(page)
+    move(page, "math_drill", 0.8)
+    changes(page, predicted, before)
+    assert not page.evaluate(ALL_RUN)
+    gate.touch()
+    page.wait_for_function(ALL_RUN, timeout=4 * MINUTE)
+    page.close()
 
 
 def test_a_moved_slider_changes_what_is_predicted_and_what_is_scored(playground):

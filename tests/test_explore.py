@@ -1,7 +1,10 @@
 """Sliders stay on the simplex, whatever is moved and locked; panels show the numbers they are given."""
 
 import json
+import subprocess
+import sys
 from itertools import pairwise
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -9,7 +12,7 @@ import plotly.graph_objects as go
 import pytest
 from conftest import REPOSITORY
 
-from demix_nb import STATIC, explore, tables
+from demix_nb import PLOTLY, STATIC, explore, tables
 from demix_nb.interactions import towards
 from demix_nb.mixtures import uniform, validate
 from demix_nb.predictors import PREDICTORS
@@ -208,14 +211,41 @@ def test_what_a_model_wrote_is_shown_as_it_is():
 def test_figures_are_stored_as_data_alone(runs, predictor, corners):
     explore.style()
     figure = explore.landscape(predictor, runs, corners, explore.MACRO)
-    bundle = explore.pio.renderers["plotly_mimetype"].to_mimebundle(figure.to_dict())
-    assert list(bundle) == ["application/vnd.plotly.v1+json"] and isinstance(figure, go.Figure)
-    assert len(json.dumps(bundle, default=list)) < 2e5
+    bundle = explore.stored(figure)
+    assert list(bundle) == [PLOTLY] and isinstance(figure, go.Figure)
+    assert len(json.dumps(bundle)) < 2e5
+    assert list(bundle[PLOTLY]) == ["data", "layout"] and len(bundle[PLOTLY]["data"]) == len(figure.data)
+
+
+def test_a_reader_waits_for_nothing_that_the_first_panels_do_not_need():
+    first = "from demix_nb import explore, notebook, predictors, tables; notebook.begin('.', panels=True)"
+    heavy = "print([name for name in ('lightgbm', 'nbformat', 'seaborn', 'sklearn', 'torch') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", f"{first}\nimport sys\n{heavy}"], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_family_runs_are_the_family_scores(runs, tasks):
     pd.testing.assert_frame_equal(runs.scores, family_scores(read("search_scores"), tasks))
     assert list(runs.tasks.index) == list(runs.scores)
+
+
+def test_a_move_during_the_first_picture_waits_for_its_turn():
+    watched, painting, most = explore.Mixture(value={"a": 1.0}), [], []
+
+    def panel(mixture):
+        painting.append(mixture)
+        if len(most) == 0:
+            most.append(1)
+            move.start()  # what a slider does in a thread of its own
+            move.join(0.3)
+        most.append(len(painting))
+        painting.remove(mixture)
+        return []
+
+    move = Thread(target=lambda: watched.set_trait("value", {"a": 0.5}))
+    explore.live(panel, mixture=watched)
+    move.join()
+    assert most == [1, 1, 1], "two pictures were drawn at once"
 
 
 def test_where_nobody_moves_them_the_controls_stand_alone(monkeypatch):

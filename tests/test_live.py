@@ -1,5 +1,7 @@
 """A live proxy is the merge it claims to be, scored on excerpts, and what it writes depends on the mixture alone."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pandas as pd
 import pytest
 import test_proxies
@@ -39,6 +41,17 @@ def test_the_same_mixture_writes_the_same_and_leaves_the_dice_alone(live):
     pd.testing.assert_series_equal(first, again)
     assert (first != other).any() and (torch.get_rng_state() == before).all()
     assert (live.write_on(even, ["code", "math"], tokens=8, seed=1) != first).any()
+
+
+def test_a_slider_and_a_cell_may_ask_at_the_same_time(live):
+    corners = [one_hot(live.bank.names, name) for name in live.bank.names]
+    alone = [(live.score(corner), live.write_on(corner, ["math"], tokens=4)) for corner in corners]
+    with ThreadPoolExecutor(2 * len(corners)) as pool:
+        scores = [pool.submit(live.score, corner) for corner in corners * 3]
+        texts = [pool.submit(live.write_on, corner, ["math"], tokens=4) for corner in corners * 3]
+    for (score, text), asked, written in zip(alone * 3, scores, texts, strict=True):
+        pd.testing.assert_series_equal(asked.result(), score)
+        pd.testing.assert_series_equal(written.result(), text)
 
 
 def test_all_ways_from_one_domain_to_another_begin_and_end_alike(live):

@@ -10,7 +10,7 @@ import nbformat
 import plotly.graph_objects as go
 import pytest
 
-from demix_nb import __main__, gallery, report, runner
+from demix_nb import PLOTLY, __main__, gallery, report, runner
 
 PIXEL = base64.b64encode(b"\x89PNG, a picture").decode()
 OPENING = """# 5 · Search: a title
@@ -30,7 +30,7 @@ def notebook(*outputs, source="1"):
 
 
 def plotly_output(title="t"):
-    return {report.PLOTLY: json.loads(go.Figure(go.Scatter(y=[1, 2]), layout={"title": title}).to_json())}
+    return {PLOTLY: json.loads(go.Figure(go.Scatter(y=[1, 2]), layout={"title": title}).to_json())}
 
 
 def make_run(tmp_path):
