@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from demix_nb.colours import BLACK, BLUE, FAMILY_COLOURS, GREEN, GREY, ORANGE, PROXY_COLOURS, PURPLE, SKY, VERMILION
 
+DASHES = ("-", "--", ":", "-.")
 DPI = 110  # small enough to commit, sharp enough for a README column
 
 
@@ -93,15 +94,21 @@ def _matrix(table: pd.DataFrame, label: str, **colours: object) -> Figure:
     return figure
 
 
-def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
-    """Training loss (nats per token) against tokens, one line per model."""
+def _number_in_family(families: Mapping[str, str]) -> dict[str, int]:
+    """Return candidate → 0, 1, 2, … among those of its family, in their order."""
+    return pd.Series(families).groupby(pd.Series(families)).cumcount().to_dict()
+
+
+def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]], families: Mapping[str, str]) -> Figure:
+    """Training loss (nats per token) against tokens, a line per model in its family's colour and a dash of its own."""
     figure, axes = plt.subplots(figsize=(7, 3.4))
-    colours = sns.color_palette("husl", len(curves))
-    for colour, (name, curve) in zip(colours, curves.items(), strict=True):
+    number = _number_in_family(families)
+    for name, curve in curves.items():
         tokens, loss = np.array(curve).T
-        axes.plot(tokens / 1e3, pd.Series(loss).rolling(5, min_periods=1).mean(), color=colour, label=name, lw=1.3)
+        look = {"color": FAMILY_COLOURS.get(families[name], GREY), "ls": DASHES[number[name] % len(DASHES)], "lw": 1.4}
+        axes.plot(tokens / 1e3, pd.Series(loss).rolling(5, min_periods=1).mean(), label=name, **look)
     axes.set(xlabel="thousand tokens", ylabel="training loss, nats per token")
-    axes.legend(ncols=2, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -186,12 +193,9 @@ def search_rounds(rounds: pd.DataFrame, winner: float) -> Figure:
 def mixture_bars(mixtures: pd.DataFrame, families: Mapping[str, str]) -> Figure:
     """Shares of the candidates, one stacked bar per mixture, shades of the family's colour."""
     figure, axes = plt.subplots(figsize=(7.2, 0.8 + 0.42 * len(mixtures)))
-    left = np.zeros(len(mixtures))
-    seen: dict[str, int] = {}
+    left, number = np.zeros(len(mixtures)), _number_in_family(families)
     for name in mixtures:
-        family = families[name]
-        seen[family] = seen.get(family, 0) + 1
-        shade = sns.light_palette(FAMILY_COLOURS.get(family, GREY), n_colors=5)[-seen[family] % 5]
+        shade = sns.light_palette(FAMILY_COLOURS.get(families[name], GREY), n_colors=5)[-(number[name] + 1) % 5]
         axes.barh(mixtures.index, mixtures[name], left=left, color=shade, label=name)
         left += mixtures[name].to_numpy()
     axes.set(xlabel="share", xlim=(0, 1))

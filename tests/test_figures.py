@@ -86,6 +86,14 @@ def test_a_family_has_one_colour_everywhere():
     assert drawn == [FAMILY_COLOURS[family] for family in table["family"]]
 
 
+def test_a_candidate_has_its_familys_colour_and_a_line_of_its_own():
+    families = read("corpora", "corpora")["family"].to_dict()
+    (axes,) = figures.loss_curves({name: [(1000, 5.0), (2000, 4.0)] for name in families}, families).axes
+    colours = {line.get_label(): line.get_color() for line in axes.lines}
+    assert colours == {name: FAMILY_COLOURS[family] for name, family in families.items()}
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == len(families)
+
+
 def test_the_cost_figure_orders_kinds_by_what_they_cost():
     (axes,) = draw_cost().axes
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
