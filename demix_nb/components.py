@@ -134,9 +134,11 @@ class Setting:
         )
 
     def write(self, path: Path) -> None:
-        """Store the setting as JSON, atomically."""
+        """Store the setting as JSON, atomically; a base beside it by its relative path, so that a run can be moved."""
+        base, home = Path(self.base).resolve(), Path(path).resolve().parent
+        stored = asdict(self) | {"base": str(base.relative_to(home) if base.is_relative_to(home) else base)}
         with atomic(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), default=str, indent=1))
+            temporary.write_text(json.dumps(stored, indent=1))
 
     @classmethod
     def read(cls, path: Path) -> "Setting":
@@ -145,7 +147,11 @@ class Setting:
             raise TrainingError(f"no {path}; run notebook 01 first (`demix-nb run components`)")
         stored = json.loads(Path(path).read_text())
         architecture = Architecture(**stored.pop("architecture"))
-        decoded = {"architecture": architecture, "base": Path(stored["base"]), "suites": tuple(stored["suites"])}
+        decoded = {
+            "architecture": architecture,
+            "base": Path(path).parent / stored["base"],
+            "suites": tuple(stored["suites"]),
+        }
         return cls(**stored | decoded)
 
 

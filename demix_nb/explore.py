@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, cycle
+from itertools import chain, combinations, cycle
 from threading import Lock
 
 import ipywidgets as widgets
@@ -23,8 +23,9 @@ import plotly.io as pio
 from IPython import get_ipython
 from IPython.display import clear_output, display
 from pandas.io.formats.style import Styler
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
-from traitlets import Dict, HasTraits
+from traitlets import Dict, HasTraits, Tuple
 
 from demix_nb import PLOTLY, STATIC
 from demix_nb.colours import BLACK, BLUE, FAMILY_COLOURS, GREY, PROXY_COLOURS, SKY, VERMILION
@@ -402,10 +403,58 @@ def dependence(predictor, centre: pd.Series, candidate: str, points: int = 31) -
     return pd.concat({"mean": mean, "spread": spread}, axis=1).set_axis(grown)
 
 
+def gains(predictor, runs: Runs) -> pd.DataFrame:
+    """Return candidate × target: what more of the candidate does at the mean mixture, positive where it helps.
+
+    In standard deviations of the target per unit of share, so that targets of other units share one picture.
+    """
+    return effects(predictor, runs.mixtures.mean(), runs.tasks) / runs.scores.std()
+
+
+class Cells(HasTraits):
+    """A table of gains as a heat map of buttons; `value` is the (candidate, target) of the one pressed last."""
+
+    value = Tuple()
+
+    def __init__(self, gain: pd.DataFrame, chosen: tuple[str, str]) -> None:
+        limit = float(gain.abs().to_numpy().max())
+        self.buttons = {(name, target): _cell(name, target, gain.loc[name, target], limit)
+                        for name in gain.index for target in gain}  # fmt: skip
+        for pair, button in self.buttons.items():
+            button.on_click(lambda _, pair=pair: self.choose(pair))
+        self.choose(chosen)
+
+    def choose(self, pair: tuple[str, str]) -> None:
+        """Frame one cell instead of the one before, and let whoever watches know."""
+        if self.value:
+            self.buttons[self.value].layout.border = None
+        self.buttons[pair].layout.border = f"3px solid {BLACK}"
+        self.value = pair
+
+    @property
+    def box(self) -> widgets.GridBox:
+        """The heat map, ready to be displayed."""
+        rows, columns = (list(dict.fromkeys(names)) for names in zip(*self.buttons, strict=True))
+        heads = [_head(target.replace("_", "_<wbr>")) for target in columns]
+        lines = ([_head(name), *(self.buttons[name, target] for target in columns)] for name in rows)
+        across = f"9rem repeat({len(columns)}, minmax(3.2rem, 5.5rem))"
+        return widgets.GridBox([_head(""), *heads, *chain(*lines)], layout={"grid_template_columns": across})
+
+
+def _cell(candidate: str, target: str, gain: float, limit: float) -> widgets.Button:
+    (colour,) = sample_colorscale("RdBu", [(gain / limit + 1) / 2])
+    style = {"button_color": colour, "text_color": "white" if abs(gain) > 0.6 * limit else BLACK}
+    return widgets.Button(description=f"{gain:+.1f}", tooltip=f"{candidate} → {target}", style=style,
+                          layout={"width": "auto", "margin": "1px", "padding": "0"})  # fmt: skip
+
+
+def _head(name: str) -> widgets.HTML:
+    return widgets.HTML(f'<div style="line-height: 1.2; font-size: 0.8rem">{name}</div>', layout={"margin": "1px 4px"})
+
+
 def interactions_panel(predictor, runs: Runs, candidate: str, target: str) -> go.Figure:
     """Which candidate helps (blue) which target, and for the chosen cell how the target changes with the share."""
-    centre = runs.mixtures.mean()
-    gain = effects(predictor, centre, runs.tasks) / runs.scores.std()  # targets of other spread share one picture
+    gain = gains(predictor, runs)
     figure = make_subplots(rows=1, cols=2, column_widths=[0.45, 0.55], horizontal_spacing=0.2)
     limit = float(gain.abs().to_numpy().max())
     heat = go.Heatmap(z=gain, x=gain.columns, y=gain.index, colorscale="RdBu", zmin=-limit, zmax=limit)
@@ -415,12 +464,21 @@ def interactions_panel(predictor, runs: Runs, candidate: str, target: str) -> go
     column, row = list(gain.columns).index(target), list(gain.index).index(candidate)
     figure.add_shape(type="rect", x0=column - 0.5, x1=column + 0.5, y0=row - 0.5, y1=row + 0.5,
                      line={"color": BLACK, "width": 3}, row=1, col=1)  # fmt: skip
-    figure.add_traces(_dependence_traces(predictor, runs, centre, candidate, target), rows=1, cols=2)
     figure.update_yaxes(autorange="reversed", row=1, col=1)
-    figure.update_xaxes(title=f"share of {candidate}", tickformat=".0%", row=1, col=2)
-    figure.update_yaxes(title=f"{target}, {runs.tasks.loc[target, 'unit']}", row=1, col=2)
-    figure.update_layout(height=400, showlegend=False, margin={"t": 40, "b": 50})
-    return figure
+    return _with_dependence(figure, predictor, runs, candidate, target, row=1, col=2)
+
+
+def dependence_panel(predictor, runs: Runs, candidate: str, target: str) -> go.Figure:
+    """How the target changes with the candidate's share: mean, 95 % interval, and the scored proxies."""
+    return _with_dependence(make_subplots(), predictor, runs, candidate, target, row=1, col=1)
+
+
+def _with_dependence(figure: go.Figure, predictor, runs: Runs, candidate: str, target: str, **place: int) -> go.Figure:
+    for trace in _dependence_traces(predictor, runs, runs.mixtures.mean(), candidate, target):
+        figure.add_trace(trace, **place)
+    figure.update_xaxes(title=f"share of {candidate}", tickformat=".0%", **place)
+    figure.update_yaxes(title=f"{target}, {runs.tasks.loc[target, 'unit']}", **place)
+    return figure.update_layout(height=400, showlegend=False, margin={"t": 40, "b": 50})
 
 
 def _dependence_traces(predictor, runs: Runs, centre: pd.Series, candidate: str, target: str) -> list[go.Scatter]:

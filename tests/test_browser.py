@@ -298,3 +298,17 @@ def test_locks_hold_and_the_weights_on_screen_sum_to_one(playground):
         move(page, name, to)
         changes(page, settled, before)
         assert shares(page)["general"] == held
+
+
+def test_a_pressed_cell_shows_its_curve(playground):
+    cell = playground.locator('button[title^="math_word → "]').first
+    target = cell.get_attribute("title").removeprefix("math_word → ")
+
+    def curves(page):
+        titles = page.locator(".js-plotly-plot .infolayer", has_text="share of math_word").all_text_contents()
+        return [title for title in titles if target in title]
+
+    assert curves(playground) == []
+    cell.scroll_into_view_if_needed()
+    cell.click()
+    changes(playground, curves, [])

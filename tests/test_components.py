@@ -1,6 +1,7 @@
 """Training meets its recipe, repeats bit for bit, resumes for free, and stops with a name."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,11 @@ def test_mixture_becomes_recipe(setting, small_data):
 def test_setting_is_read_as_written(setting, tmp_path):
     setting.write(tmp_path / "setting.json")
     assert Setting.read(tmp_path / "setting.json") == setting
+    inside = replace(setting, base=tmp_path / "run" / "models" / "base")
+    (tmp_path / "run").mkdir()
+    inside.write(tmp_path / "run" / "setting.json")
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    assert Setting.read(moved / "setting.json").base == moved / "models" / "base"
     with pytest.raises(TrainingError, match="run notebook 01 first"):
         Setting.read(tmp_path / "none.json")
 

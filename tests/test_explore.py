@@ -190,6 +190,18 @@ def test_the_chosen_cell_is_framed_and_its_curve_drawn(runs, predictor):
     assert list(figure.data[2].x) == pytest.approx(runs.mixtures["math_word"].to_list())
 
 
+def test_a_pressed_cell_is_framed_and_told_to_whoever_watches(runs, predictor):
+    gain = explore.gains(predictor, runs)
+    cells = explore.Cells(gain, ("general", "math"))
+    told = []
+    cells.observe(lambda change: told.append(change.new), "value")
+    cells.buttons["code_cpp", "code"].click()
+    assert told == [("code_cpp", "code")] == [pair for pair, button in cells.buttons.items() if button.layout.border]
+    assert len(cells.box.children) == (len(gain) + 1) * (gain.shape[1] + 1)
+    figure = explore.dependence_panel(predictor, runs, *cells.value)
+    assert list(figure.data[1].x) == pytest.approx(runs.mixtures["code_cpp"].to_list())
+
+
 def test_a_replay_shows_each_mixture_once_and_the_best_only_improves(runs, corners, rng):
     rounds = read("search_rounds", "rounds")["round"]
     stages = explore.replay_stages(runs, rounds, corners, rng=rng)
