@@ -1,33 +1,27 @@
-"""Panels to play with: pure functions of plain values that return plotly figures and tables, and sliders to move them.
+"""Panels to look at: pure functions of plain values that return plotly figures and tables.
 
-A panel is called with tables and one mixture and returns what is to be seen; nothing in it knows a widget. `live` wires
-such a function to controls as `ipywidgets.interactive_output` does, and answers while cells still run as well; no
-JavaScript stays in the notebook (a FigureWidget leaves 5 MB). In a notebook each panel is called once more without
-controls, so that executed copies and HTML pages, where nothing answers to a slider, show something too.
+A panel is called with tables and one mixture and returns what is to be seen. It knows no widget: `controls` calls it
+for every move, and the notebook once more without controls, so that executed copies and HTML pages, where nothing
+answers to a slider, show something too.
 
 Sources: DeMix (arXiv 2602.00747) 2.2–2.4 for what is shown; MergeMix (2601.17858) for landscapes over the simplex.
 """
 
 import json
-import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations, cycle
-from threading import Lock
+from itertools import combinations, cycle
 
-import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
 from IPython import get_ipython
-from IPython.display import clear_output, display
+from IPython.display import display
 from pandas.io.formats.style import Styler
-from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
-from traitlets import Dict, HasTraits, Tuple
 
-from demix_nb import PLOTLY, STATIC
+from demix_nb import PLOTLY
 from demix_nb.colours import BLACK, BLUE, FAMILY_COLOURS, GREY, PROXY_COLOURS, SKY, VERMILION
 from demix_nb.interactions import effects, towards
 from demix_nb.mixtures import recipe
@@ -35,7 +29,6 @@ from demix_nb.predictors import PREDICTORS
 from demix_nb.ranking import family_scores, macro_rank, rank_among
 from demix_nb.runs import Runs
 
-STEP = 0.001  # of share, one step of a slider; whole steps are what lets the numbers on screen sum to exactly 1
 EDGE = 24  # steps along an edge of a triangle: 325 points, enough for a smooth map and light enough for a page
 MACRO = "macro rank"
 
@@ -52,128 +45,6 @@ def style() -> None:
 def stored(figure: go.Figure) -> dict[str, dict]:
     """Return a figure as a notebook stores it: a MIME bundle of its data, without any JavaScript."""
     return {PLOTLY: json.loads(figure.to_json())}
-
-
-# --- mixtures under sliders ------------------------------------------------------------------------------------------
-
-
-def whole_steps(shares: pd.Series, total: float = 1.0) -> pd.Series:
-    """Return shares in whole thousandths that sum to `total`, by largest remainder."""
-    steps = shares * (total / shares.sum()) / STEP
-    floor = np.floor(steps + 1e-9)
-    missing = round(total / STEP) - int(floor.sum())
-    floor[(steps - floor).nlargest(missing).index] += 1
-    return floor * STEP
-
-
-def moved(shares: pd.Series, name: str, share: float, locked: Collection[str] = ()) -> pd.Series:
-    """Return the mixture after `name` was set to `share`: unlocked others are rescaled, locked ones stay as they are.
-
-    `share` is cut to what the locks leave; with every other candidate locked nothing moves. Others that were all zero
-    take equal parts.
-    """
-    free = [other for other in shares.index if other != name and other not in locked]
-    if not free:
-        return shares
-    room = shares[[name, *free]].sum()
-    after = shares.copy()
-    after[name] = round(min(max(share, 0.0), room) / STEP) * STEP
-    weights = shares[free] if shares[free].sum() > 0 else pd.Series(1.0, free)
-    after[free] = whole_steps(weights, room - after[name]) if room - after[name] > STEP / 2 else 0.0
-    return after
-
-
-class Mixture(HasTraits):
-    """The mixture that the sliders stand for, as one value that a panel can watch."""
-
-    value = Dict()
-
-
-class Desk:
-    """One slider and one lock per candidate, kept on the simplex, and a list of presets; `mixture` is what they say."""
-
-    def __init__(self, presets: pd.DataFrame) -> None:
-        self.presets = presets
-        self.choice = widgets.Dropdown(options=list(presets.index), description="start from")
-        self.sliders = {name: _slider(name) for name in presets}
-        self.locks = {name: widgets.Checkbox(description="lock", indent=False, layout={"width": "5rem"})
-                      for name in presets}  # fmt: skip
-        self.sum = widgets.HTML()
-        self.mixture = Mixture()
-        self.choice.observe(lambda change: self.show(self.presets.loc[change.new]), "value")
-        for name in presets:
-            self.sliders[name].observe(lambda change, name=name: self.move(name, change.new), "value")
-            self.locks[name].observe(lambda change, name=name: self._hold(name, change.new), "value")
-        self.show(presets.iloc[0])
-
-    def show(self, shares: pd.Series) -> None:
-        """Put a mixture on the sliders, in whole steps, and let whoever watches know once."""
-        shares = whole_steps(shares)
-        self.moving = True  # sliders that we move ourselves must not answer
-        for name, slider in self.sliders.items():
-            slider.value = shares[name]
-        self.moving = False
-        self.sum.value = f"sum <b>{shares.sum():.1%}</b>"
-        self.mixture.value = shares.to_dict()
-
-    def move(self, name: str, share: float) -> None:
-        """Answer to a slider that the reader moved."""
-        if not self.moving:
-            locked = [other for other, lock in self.locks.items() if lock.value]
-            self.show(moved(pd.Series(self.mixture.value), name, share, locked))
-
-    def _hold(self, name: str, held: bool) -> None:
-        self.sliders[name].disabled = held
-
-    @property
-    def box(self) -> widgets.VBox:
-        """The controls, ready to be displayed."""
-        rows = [widgets.HBox([self.sliders[name], self.locks[name]]) for name in self.sliders]
-        return widgets.VBox([self.choice, *rows, self.sum])
-
-
-def _slider(name: str) -> widgets.FloatSlider:
-    return widgets.FloatSlider(
-        min=0, max=1, step=STEP, description=name, readout_format=".1%", continuous_update=False,
-        style={"description_width": "8.5rem"}, layout={"width": "26rem"},
-    )  # fmt: skip
-
-
-def live(panel: Callable[..., Sequence], *controls: widgets.Widget, **watched: HasTraits) -> widgets.VBox:
-    """Return `controls` above what `panel(**values)` returns, drawn again whenever a watched value changes.
-
-    The values passed are those of `watched`; widgets among them need not be named as controls again. Where nobody can
-    move them (`STATIC` is set, as the runner does) the controls stand alone: an Output widget that captures while a
-    notebook is executed unattended has been seen to lose the kernel's answer, and the run then waits for ever.
-    """
-    shown = [*controls, *(widget for widget in watched.values() if isinstance(widget, widgets.Widget))]
-    if os.environ.get(STATIC):
-        return widgets.VBox(shown)
-    output = widgets.Output(layout={"min_height": "24rem"})  # or the page would jump at every move
-    turn = Lock()  # a slider may move while the first picture is drawn, and an Output captures for one thread alone
-
-    def draw(_: object = None) -> None:
-        with turn, output:
-            clear_output(wait=True)
-            display(*panel(**{name: control.value for name, control in watched.items()}))
-
-    for control in watched.values():
-        control.observe(draw, "value")
-    for widget in shown:
-        answer_beside_cells(widget)
-    draw()
-    return widgets.VBox([*shown, output])
-
-
-def answer_beside_cells(widget: widgets.Widget) -> None:
-    """Let a move of `widget`, or of what it holds, be answered while cells run instead of after the last of them.
-
-    JupyterLab hands moves to a thread of the kernel's own, a subshell. ipykernel 7.4 leads them back to where the
-    widget was made, behind every cell that waits; a widget that has forgotten the place is answered at once.
-    """
-    vars(widget.comm).pop("_reply_subshell_id", None)
-    for child in getattr(widget, "children", ()):
-        answer_beside_cells(child)
 
 
 # --- what is known about mixtures: runs per family -------------------------------------------------------------------
@@ -409,47 +280,6 @@ def gains(predictor, runs: Runs) -> pd.DataFrame:
     In standard deviations of the target per unit of share, so that targets of other units share one picture.
     """
     return effects(predictor, runs.mixtures.mean(), runs.tasks) / runs.scores.std()
-
-
-class Cells(HasTraits):
-    """A table of gains as a heat map of buttons; `value` is the (candidate, target) of the one pressed last."""
-
-    value = Tuple()
-
-    def __init__(self, gain: pd.DataFrame, chosen: tuple[str, str]) -> None:
-        limit = float(gain.abs().to_numpy().max())
-        self.buttons = {(name, target): _cell(name, target, gain.loc[name, target], limit)
-                        for name in gain.index for target in gain}  # fmt: skip
-        for pair, button in self.buttons.items():
-            button.on_click(lambda _, pair=pair: self.choose(pair))
-        self.choose(chosen)
-
-    def choose(self, pair: tuple[str, str]) -> None:
-        """Frame one cell instead of the one before, and let whoever watches know."""
-        if self.value:
-            self.buttons[self.value].layout.border = None
-        self.buttons[pair].layout.border = f"3px solid {BLACK}"
-        self.value = pair
-
-    @property
-    def box(self) -> widgets.GridBox:
-        """The heat map, ready to be displayed."""
-        rows, columns = (list(dict.fromkeys(names)) for names in zip(*self.buttons, strict=True))
-        heads = [_head(target.replace("_", "_<wbr>")) for target in columns]
-        lines = ([_head(name), *(self.buttons[name, target] for target in columns)] for name in rows)
-        across = f"9rem repeat({len(columns)}, minmax(3.2rem, 5.5rem))"
-        return widgets.GridBox([_head(""), *heads, *chain(*lines)], layout={"grid_template_columns": across})
-
-
-def _cell(candidate: str, target: str, gain: float, limit: float) -> widgets.Button:
-    (colour,) = sample_colorscale("RdBu", [(gain / limit + 1) / 2])
-    style = {"button_color": colour, "text_color": "white" if abs(gain) > 0.6 * limit else BLACK}
-    return widgets.Button(description=f"{gain:+.1f}", tooltip=f"{candidate} → {target}", style=style,
-                          layout={"width": "auto", "margin": "1px", "padding": "0"})  # fmt: skip
-
-
-def _head(name: str) -> widgets.HTML:
-    return widgets.HTML(f'<div style="line-height: 1.2; font-size: 0.8rem">{name}</div>', layout={"margin": "1px 4px"})
 
 
 def interactions_panel(predictor, runs: Runs, candidate: str, target: str) -> go.Figure:

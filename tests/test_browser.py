@@ -261,7 +261,7 @@ def changes(page, read, before, timeout=60.0):
 
 def test_a_slider_is_answered_while_cells_still_run(browser, lab, clone):
     notebook, gate = nbformat.read(clone / "notebooks" / "08_playground.ipynb", as_version=4), clone / "gate"
-    desk = next(i for i, cell in enumerate(notebook.cells) if "explore.live(show_desk" in cell.source)
+    desk = next(i for i, cell in enumerate(notebook.cells) if "controls.live(show_desk" in cell.source)
     waiting = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.1)"
     notebook.cells.insert(desk + 1, nbformat.v4.new_code_cell(waiting))
     nbformat.write(notebook, clone / "notebooks" / "waiting.ipynb")

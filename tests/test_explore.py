@@ -1,10 +1,9 @@
-"""Sliders stay on the simplex, whatever is moved and locked; panels show the numbers they are given."""
+"""Panels show the numbers they are given."""
 
 import json
 import subprocess
 import sys
 from itertools import pairwise
-from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ import plotly.graph_objects as go
 import pytest
 from conftest import REPOSITORY
 
-from demix_nb import PLOTLY, STATIC, explore, tables
+from demix_nb import PLOTLY, explore, tables
 from demix_nb.interactions import towards
 from demix_nb.mixtures import uniform, validate
 from demix_nb.predictors import PREDICTORS
@@ -44,70 +43,6 @@ def predictor(runs):
 def corners(runs):
     families = read("corpora", "corpora")["family"].to_dict()
     return explore.corners_of(explore.triangles(families)["families"], list(runs.mixtures))
-
-
-# --- the simplex under sliders
-
-
-def on_screen(shares):
-    """What a reader sees of a mixture, per cent with one digit, as whole thousandths."""
-    return [round(10 * float(f"{100 * share:.1f}")) for share in shares]
-
-
-def test_whatever_is_moved_the_numbers_on_screen_sum_to_one_and_locks_hold(rng):
-    names = list("abcdefg")
-    shares = explore.whole_steps(pd.Series(rng.dirichlet(np.ones(7)), index=names))
-    for _ in range(500):
-        locked = [name for name in names if rng.random() < 0.3]
-        name = rng.choice([name for name in names if name not in locked] or names)
-        asked = float(rng.choice([0.0, 1.0, rng.random()]))
-        after = explore.moved(shares, name, asked, [other for other in locked if other != name])
-        assert sum(on_screen(after)) == 1000 and (after >= 0).all()
-        held = [other for other in locked if other != name]
-        assert (after[held] == shares[held]).all()
-        if len(held) < 6:
-            assert after[name] == pytest.approx(min(asked, 1 - shares[held].sum()), abs=explore.STEP)
-        shares = after
-    validate(shares.to_frame("m").T)
-
-
-def test_the_others_keep_their_proportions():
-    shares = pd.Series({"a": 0.2, "b": 0.6, "c": 0.2})
-    assert explore.moved(shares, "a", 0.6).to_dict() == pytest.approx({"a": 0.6, "b": 0.3, "c": 0.1})
-    assert explore.moved(shares, "a", 0.6, ["c"]).to_dict() == pytest.approx({"a": 0.6, "b": 0.2, "c": 0.2})
-    assert explore.moved(shares, "a", 0.6, ["b", "c"]).to_dict() == shares.to_dict()
-    corner = explore.moved(shares, "a", 1.0)
-    assert explore.moved(corner, "a", 0.5).to_dict() == pytest.approx({"a": 0.5, "b": 0.25, "c": 0.25})
-
-
-def test_a_desk_tells_once_per_move_and_obeys_its_locks():
-    desk = explore.Desk(pd.DataFrame({"a": [0.5, 0.1], "b": [0.3, 0.2], "c": [0.2, 0.7]}, index=["first", "second"]))
-    told = []
-    desk.mixture.observe(lambda change: told.append(change.new), "value")
-    desk.sliders["a"].value = 0.1
-    assert len(told) == 1 and told[0] == pytest.approx({"a": 0.1, "b": 0.54, "c": 0.36})
-    assert {name: slider.value for name, slider in desk.sliders.items()} == told[0] and "100.0%" in desk.sum.value
-    desk.locks["b"].value = True
-    assert desk.sliders["b"].disabled
-    desk.sliders["c"].value = 0.9
-    assert told[-1] == pytest.approx({"a": 0.0, "b": 0.54, "c": 0.46})
-    desk.choice.value = "second"
-    assert told[-1] == pytest.approx({"a": 0.1, "b": 0.2, "c": 0.7})
-
-
-def test_panels_answer_to_what_they_watch():
-    desk, seen = explore.Desk(pd.DataFrame({"a": [0.5], "b": [0.5]}, index=["even"])), []
-
-    def panel(mixture):
-        seen.append(mixture["a"])
-        return [mixture["a"]]
-
-    explore.live(panel, desk.box, mixture=desk.mixture)
-    desk.sliders["a"].value = 0.8
-    assert seen == pytest.approx([0.5, 0.8])
-
-
-# --- panels
 
 
 def test_the_recipe_table_counts_tokens_and_epochs():
@@ -190,16 +125,12 @@ def test_the_chosen_cell_is_framed_and_its_curve_drawn(runs, predictor):
     assert list(figure.data[2].x) == pytest.approx(runs.mixtures["math_word"].to_list())
 
 
-def test_a_pressed_cell_is_framed_and_told_to_whoever_watches(runs, predictor):
-    gain = explore.gains(predictor, runs)
-    cells = explore.Cells(gain, ("general", "math"))
-    told = []
-    cells.observe(lambda change: told.append(change.new), "value")
-    cells.buttons["code_cpp", "code"].click()
-    assert told == [("code_cpp", "code")] == [pair for pair, button in cells.buttons.items() if button.layout.border]
-    assert len(cells.box.children) == (len(gain) + 1) * (gain.shape[1] + 1)
-    figure = explore.dependence_panel(predictor, runs, *cells.value)
-    assert list(figure.data[1].x) == pytest.approx(runs.mixtures["code_cpp"].to_list())
+def test_the_curve_of_a_cell_alone_is_that_of_the_whole_panel(runs, predictor):
+    alone, whole = (draw(predictor, runs, "code_cpp", "code")
+                    for draw in (explore.dependence_panel, explore.interactions_panel))  # fmt: skip
+    assert len(whole.data) == 1 + len(alone.data) == 4
+    for ours, theirs in zip(alone.data, whole.data[1:], strict=True):
+        assert list(ours.x) == list(theirs.x) and list(ours.y) == list(theirs.y)
 
 
 def test_a_replay_shows_each_mixture_once_and_the_best_only_improves(runs, corners, rng):
@@ -230,7 +161,7 @@ def test_figures_are_stored_as_data_alone(runs, predictor, corners):
 
 
 def test_a_reader_waits_for_nothing_that_the_first_panels_do_not_need():
-    first = "from demix_nb import explore, notebook, predictors, tables; notebook.begin('.', panels=True)"
+    first = "from demix_nb import controls, explore, notebook, predictors, tables; notebook.begin('.', panels=True)"
     heavy = "print([name for name in ('lightgbm', 'nbformat', 'seaborn', 'sklearn', 'torch') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", f"{first}\nimport sys\n{heavy}"], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
@@ -239,32 +170,3 @@ def test_a_reader_waits_for_nothing_that_the_first_panels_do_not_need():
 def test_family_runs_are_the_family_scores(runs, tasks):
     pd.testing.assert_frame_equal(runs.scores, family_scores(read("search_scores"), tasks))
     assert list(runs.tasks.index) == list(runs.scores)
-
-
-def test_a_move_during_the_first_picture_waits_for_its_turn():
-    watched, painting, most = explore.Mixture(value={"a": 1.0}), [], []
-
-    def panel(mixture):
-        painting.append(mixture)
-        if len(most) == 0:
-            most.append(1)
-            move.start()  # what a slider does in a thread of its own
-            move.join(0.3)
-        most.append(len(painting))
-        painting.remove(mixture)
-        return []
-
-    move = Thread(target=lambda: watched.set_trait("value", {"a": 0.5}))
-    explore.live(panel, mixture=watched)
-    move.join()
-    assert most == [1, 1, 1], "two pictures were drawn at once"
-
-
-def test_where_nobody_moves_them_the_controls_stand_alone(monkeypatch):
-    slider = explore.widgets.IntSlider()
-    drawn = []
-    monkeypatch.setenv(STATIC, "1")
-    box = explore.live(lambda value: drawn.append(value) or [], value=slider)
-    assert box.children == (slider,) and drawn == []
-    monkeypatch.delenv(STATIC)
-    assert len(explore.live(lambda value: drawn.append(value) or [], value=slider).children) == 2 and drawn == [0]

@@ -19,7 +19,7 @@ LAYERS = (
     ("__main__",),
     ("report",),
     ("gallery",),
-    ("runner", "doctor", "explore", "notebook", "live"),
+    ("runner", "doctor", "explore", "notebook", "live", "controls"),
     ("proxies", "pruning", "reweighting"),
     ("components", "ensemble", "variants"),
     ("corpora", "scoring"),
