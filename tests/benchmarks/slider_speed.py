@@ -58,6 +58,8 @@ def trial(browser, lab, name):
 
 
 def main(trials=3):
+    if not (ROOT / "data" / "runs" / "laptop" / "stamps" / "07_mixture_quality.json").is_file():
+        sys.exit("no finished run in data/runs/laptop; `demix-nb run` makes it")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         process, lab = screen.start_lab(ROOT, Path(folder))
         try:
