@@ -37,7 +37,7 @@ def style() -> None:
     """Plotly's look beside seaborn's; figures are stored as data alone, as whoever reads them brings plotly.js."""
     pio.templates.default = "plotly_white"
     if shell := get_ipython():
-        # not by plotly's own renderers: they import nbformat, a second that a reader with a slider waits for
+        # not by plotly's own renderers: they import nbformat, and a reader with a slider waits for that
         own = shell.display_formatter.ipython_display_formatter
         own.for_type(go.Figure, lambda figure: display(stored(figure), raw=True))
 

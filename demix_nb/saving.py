@@ -58,7 +58,7 @@ def save(
     try:
         with atomic_folder(directory) as folder:
             _check_room(folder, sum(_bytes(*tensor) for shard in shards for tensor in shard.values()))
-            with ThreadPoolExecutor(1) as beside:  # hashes for the card take a third of the time, on another core
+            with ThreadPoolExecutor(1) as beside:  # the card hashes every component: on another core
                 card = beside.submit(_card, directory.name, bank, weights, method, settings)
                 _write_shards(folder, shards, parts)
                 _write_config(folder, bank, weights)

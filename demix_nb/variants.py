@@ -59,7 +59,7 @@ def repeated(tokens: Tokens, share: float, end: int, *, rng: np.random.Generator
     texts = documents(tokens, end)
     texts = [texts[i] for i in rng.permutation(len(texts))]
     sizes = np.cumsum([len(text) for text in texts])
-    kept = texts[: max(int(np.searchsorted(sizes, (1 - share) * sizes[-1], side="right")), POOL)]
+    kept = texts[: max(int(np.searchsorted(sizes, (1 - share) * sizes[-1], side="right")), 1)]
     missing, copies = sizes[-1] - sum(map(len, kept)), []
     while missing > 0:
         copies.append(kept[len(copies) % min(POOL, len(kept))])

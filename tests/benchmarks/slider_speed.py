@@ -18,17 +18,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import test_browser as screen
 
 ROOT = Path(__file__).parent.parent.parent
-PATIENCE = 60  # seconds for one answer
-
-
-def until(changed, before):
-    """Return the seconds until `changed()` is no longer `before`."""
-    began = time.perf_counter()
-    while changed() == before:
-        if time.perf_counter() - began > PATIENCE:
-            raise TimeoutError(f"no answer in {PATIENCE} s")
-        time.sleep(0.02)
-    return time.perf_counter() - began
 
 
 def trial(browser, lab, name):
@@ -41,7 +30,7 @@ def trial(browser, lab, name):
     desk.wait_for(timeout=screen.MINUTE)
     shown, before = time.perf_counter() - began, screen.predicted(page)
     screen.move(page, "code_cpp", 0.8)
-    until(lambda: screen.predicted(page), before)
+    screen.changes(page, screen.predicted, before)
     answered = time.perf_counter() - began
     page.wait_for_function(screen.ALL_RUN, timeout=4 * screen.MINUTE)
     done = time.perf_counter() - began
@@ -50,7 +39,7 @@ def trial(browser, lab, name):
     for to in (0.2, 0.6, 0.3):
         before = screen.scored(page)
         screen.move(page, "code_cpp", to)
-        moves.append(until(lambda: screen.scored(page), before))
+        moves.append(screen.changes(page, screen.scored, before))
     later = ", ".join(f"{seconds:.2f}" for seconds in moves)
     print(f"desk {shown:.1f} s, answered {answered:.1f} s, all run {done:.1f} s; later moves {later} s", flush=True)
     page.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
@@ -60,6 +49,8 @@ def trial(browser, lab, name):
 def main(trials=3):
     if not (ROOT / "data" / "runs" / "laptop" / "stamps" / "07_mixture_quality.json").is_file():
         sys.exit("no finished run in data/runs/laptop; `demix-nb run` makes it")
+    if not screen.chromium_path():
+        sys.exit("no chromium on this machine; `apt-get install chromium` as root brings it")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         process, lab = screen.start_lab(ROOT, Path(folder))
         try:
