@@ -1,108 +1,198 @@
-"""The command line, `demix-nb`: run the notebooks, open them, hand them out, examine checkpoints."""
+"""The command line, `demix-nb`: run the notebooks, open them, hand them out, examine checkpoints.
 
-import argparse
-import os
+Whatever a command needs is imported inside it, so that help and completion come at once. Anything refused is one
+sentence and exit status 2.
+"""
+
 import sys
 from pathlib import Path
+from typing import Annotated, Any
 
-from demix_nb import gallery, runner
+import typer
+from typer.core import TyperGroup
 
-DEFAULT_PROFILE = "laptop"
+from demix_nb import NOTEBOOKS, ROOT, RUNS, __version__
 
-
-def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    top = argparse.ArgumentParser(prog="demix-nb", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run notebooks end to end")
-    steps = f"of {', '.join(runner.STEPS)}; default: the profile's, else the numbered"
-    run.add_argument("steps", nargs="*", metavar="STEP", help=steps)
-    run.add_argument("--profile", default=DEFAULT_PROFILE, help="a section of notebooks/profiles.yml (default: laptop)")
-    run.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
-    run.add_argument("--run-dir", type=Path, help="where tables, models and copies go (default: data/runs/PROFILE)")
-    run.add_argument("--force", action="store_true", help="run steps that are up to date, too")
-    run.set_defaults(call=command_run)
-    shown = commands.add_parser("figures", help="keep a run's figures and tables, and write figures/README.md")
-    shown.add_argument("--profile", default=DEFAULT_PROFILE, help="whose figures (default: laptop)")
-    shown.add_argument("--run-dir", type=Path, help="where the run is (default: data/runs/PROFILE)")
-    shown.set_defaults(call=command_figures)
-    pages = commands.add_parser("report", help="write a finished run as HTML pages that open from disk")
-    pages.add_argument("--profile", default=DEFAULT_PROFILE, help="whose run (default: laptop)")
-    pages.add_argument("--run-dir", type=Path, help="where the run is (default: data/runs/PROFILE)")
-    pages.set_defaults(call=command_report)
-    lab = commands.add_parser("lab", help="open the notebooks in JupyterLab; further arguments go to it")
-    lab.set_defaults(call=command_lab)
-    examine = commands.add_parser("doctor", help="say whether checkpoints can be merged, and how well")
-    examine.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="component checkpoint folders")
-    examine.add_argument("--base", type=Path, help="the checkpoint they were all trained from: adds drift and cosines")
-    examine.add_argument("--text", type=Path, help="a text file, one document per line: adds the loss barrier")
-    examine.set_defaults(call=command_doctor)
-    return top
+ABOUT = "Find the data mixture for language-model pre-training before the training run is spent."
 
 
-def command_run(options: argparse.Namespace) -> None:
-    """Run the chosen steps and print what was found."""
-    pairs = [text.partition("=") for text in options.parameters]
-    if wrong := [name for name, equals, _ in pairs if not equals]:
-        raise runner.RunError(f"-p {wrong[0]}: write -p name=value")
-    overrides = {name: value for name, _, value in pairs}
-    steps = runner.plan(options.steps, options.profile, overrides, options.run_dir)
-    runner.run(steps, force=options.force, say=lambda line: print(line, flush=True))
-    print(f"\n{runner.closing_table(steps)}\n\neverything is in {steps[0].run_dir}")
+class Door(TyperGroup):
+    """The commands, with every refusal told in one sentence and never as a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the command; a Refusal, or a file that the system refuses, ends with status 2, Ctrl-C with 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            typer.echo("demix-nb: stopped; the same command goes on where this run ended", err=True)
+            raise typer.Exit(130) from error
+        except (ValueError, OSError) as error:
+            from demix_nb.store import Refusal  # imports pandas
+
+            if not isinstance(error, Refusal) and getattr(error, "filename", None) is None:
+                raise  # a fault of ours, to be seen whole
+            told = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+            typer.echo(f"demix-nb: {told}", err=True)
+            raise typer.Exit(2) from error
 
 
-def command_doctor(options: argparse.Namespace) -> None:
-    """Print one line per check; raises RunError when one fails."""
-    from demix_nb import doctor  # imports torch, which the other commands do not need
+app = typer.Typer(cls=Door, help=ABOUT, pretty_exceptions_enable=False)
 
-    texts = options.text.read_text(encoding="utf-8").splitlines() if options.text else []
+
+def _steps(incomplete: str) -> list[str]:
+    return [path.stem for path in sorted(NOTEBOOKS.rglob("*.ipynb")) if incomplete in path.stem]
+
+
+def _profiles(incomplete: str) -> list[str]:
+    from demix_nb.running import runner
+
+    return [name for name in runner.profiles() if incomplete in name]
+
+
+Steps = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="STEP...",
+        autocompletion=_steps,
+        help="notebooks, or parts of their names such as 05; none: the profile's, else the numbered",
+    ),
+]
+Profile = Annotated[str, typer.Option(autocompletion=_profiles, help="a section of notebooks/profiles.yml")]
+RunDir = Annotated[
+    Path | None, typer.Option(help="where tables, models and copies lie; none: data/runs/PROFILE", show_default=False)
+]
+Given = Annotated[
+    list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="set a parameter", show_default=False)
+]
+
+
+def _version(asked: bool) -> bool:
+    if asked:
+        typer.echo(f"demix-nb {__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _top(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="say which")] = False,
+) -> None:
+    pass  # what it has to say, its option says
+
+
+@app.command()
+def run(
+    steps: Steps = None,
+    profile: Profile = "laptop",
+    parameters: Given = None,
+    run_dir: RunDir = None,
+    force: Annotated[bool, typer.Option("--force", help="run steps that are up to date, too")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and what it takes")] = False,
+) -> None:
+    """Run notebooks end to end."""
+    typer.echo(f"demix-nb {__version__}, profile {profile}")
+    sys.stdout.flush()  # before anything is imported: whoever starts a run sees at once that it has started
+    from demix_nb.running import runner
+
+    planned = runner.plan(steps or [], profile, overrides(parameters or []), run_dir)
+    if dry_run:
+        _show_costs(planned, profile, force)
+        return
+    from demix_nb.running import estimate
+    from demix_nb.running.terminal import Screen
+
+    runner.run(planned, force=force, screen=Screen(), expected=estimate.expected(planned, profile))
+    typer.echo(f"\n{runner.closing_table(planned)}\n\neverything is in {planned[0].run_dir}")
+
+
+def overrides(pairs: list[str]) -> dict[str, str]:
+    """Return name → text of what follows each -p; raises Refusal for one without a value."""
+    from demix_nb.store import Refusal
+
+    if wrong := [pair for pair in pairs if "=" not in pair]:
+        raise Refusal(f"-p {wrong[0]}: write -p name=value")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _show_costs(planned: list, profile: str, force: bool) -> None:
+    from rich.console import Console
+
+    from demix_nb.running import estimate
+
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(estimate.table(estimate.costs(planned, profile, force=force)))
+    console.print("models that are trained already are kept; minutes are those of committed runs, for this machine")
+    console.print(f"nothing was run; all of it would go into {planned[0].run_dir}", markup=False)
+
+
+@app.command()
+def params(
+    step: Annotated[str | None, typer.Argument(autocompletion=_steps, help="a notebook, or a part of its name")] = None,
+) -> None:
+    """List a notebook's parameters: type, default, comment; without a name, the notebooks."""
+    from rich.console import Console
+
+    from demix_nb.running import listing
+
+    Console(highlight=False).print(listing.parameters(step) if step else listing.notebooks())
+
+
+@app.command()
+def figures(profile: Profile = "laptop", run_dir: RunDir = None) -> None:
+    """Keep a run's figures and tables, and write figures/README.md and RESULTS.md."""
+    from demix_nb.running import gallery, results
+
+    shown = gallery.keep(profile, run_dir or RUNS / profile, ROOT / "figures", ROOT / "data" / "results")
+    results.write(ROOT / "data" / "results", ROOT / "RESULTS.md")
+    typer.echo(f"{len(shown)} figures in {ROOT / 'figures' / 'README.md'}")
+
+
+@app.command()
+def report(profile: Profile = "laptop", run_dir: RunDir = None) -> None:
+    """Write a finished run as HTML pages that open from disk."""
+    from demix_nb.running import report as pages
+
+    first, *others = pages.write(profile, (run_dir or RUNS / profile).resolve())
+    typer.echo(f"{len(others)} notebooks, {sum(path.stat().st_size for path in others) / 1e6:.1f} MB; open {first}")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def lab(
+    more: Annotated[list[str] | None, typer.Argument(metavar="MORE...", help="arguments of jupyter lab")] = None,
+) -> None:
+    """Open the notebooks in JupyterLab; further arguments go to it."""
+    from demix_nb.running import listing
+
+    listing.open_lab(listing.at_hand(), more or [])
+
+
+@app.command()
+def doctor(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="component checkpoint folders")],
+    base: Annotated[
+        Path | None, typer.Option(help="the checkpoint they were all trained from: adds drift and cosines")
+    ] = None,
+    text: Annotated[Path | None, typer.Option(help="a text file, one document per line: adds the loss barrier")] = None,
+) -> None:
+    """Say whether checkpoints can be merged, and how well."""
+    from demix_nb.merging import doctor as examiner
+    from demix_nb.store import Refusal
+
+    texts = text.read_text(encoding="utf-8").splitlines() if text else []
     failed = 0
-    for finding in doctor.examine(options.directories, options.base, texts):
-        print(f"{'ok  ' if finding.passed else 'FAIL'} {finding.check}: {finding.sentence}", flush=True)
+    for finding in examiner.examine(directories, base, texts):
+        typer.echo(f"{'ok  ' if finding.passed else 'FAIL'} {finding.check}: {finding.sentence}")
         failed += not finding.passed
     if failed:
-        raise runner.RunError("these checkpoints cannot be merged as they are")
-
-
-def command_figures(options: argparse.Namespace) -> None:
-    """Copy a run's figures and tables to where they are committed."""
-    run_dir = options.run_dir or runner.ROOT / "data" / "runs" / options.profile
-    shown = gallery.keep(options.profile, run_dir, runner.ROOT / "figures", runner.ROOT / "data" / "results")
-    print(f"{len(shown)} figures in {runner.ROOT / 'figures' / 'README.md'}")
-
-
-def command_report(options: argparse.Namespace) -> None:
-    """Write the report of a run and print where it begins."""
-    from demix_nb import report  # imports nbconvert, which the other commands do not need
-
-    run_dir = options.run_dir or runner.ROOT / "data" / "runs" / options.profile
-    first, *others = report.write(options.profile, run_dir.resolve())
-    print(f"{len(others)} notebooks, {sum(path.stat().st_size for path in others) / 1e6:.1f} MB; open {first}")
-
-
-def command_lab(options: argparse.Namespace) -> None:
-    """Start JupyterLab on the notebooks, for this computer alone and with the Python that runs this command."""
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # or a kernel named python3 in the user's folder would win
-    from jupyterlab.labapp import LabApp  # imports a web server, which the other commands do not need
-
-    here = [f"--ServerApp.root_dir={runner.ROOT / 'notebooks'}", "--ServerApp.ip=127.0.0.1"]
-    LabApp.launch_instance([*here, "--LabApp.default_url=/lab/tree/00_tour.ipynb", *options.more])
+        raise Refusal("these checkpoints cannot be merged as they are")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status, 1 with one message for an error the user can mend."""
-    top = parser()
-    options, options.more = top.parse_known_args(arguments)
-    if options.more and options.command != "lab":
-        top.error(f"unrecognized arguments: {' '.join(options.more)}")
+    """Run the command line, bare as help; returns the exit status: 0, 2 for what was refused, 130 after Ctrl-C."""
     try:
-        options.call(options)
-    except runner.RunError as error:
-        print(f"demix-nb: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("demix-nb: stopped; the same command goes on where this run ended", file=sys.stderr)
-        return 130
+        app((sys.argv[1:] if arguments is None else arguments) or ["--help"], prog_name="demix-nb")
+    except SystemExit as end:
+        return int(end.code or 0)
     return 0
 
 

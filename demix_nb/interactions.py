@@ -8,6 +8,8 @@ Where we differ: a sign is only believed beside its permutation null, corrected 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -16,8 +18,104 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from demix_nb.parallel import fan_out
+from demix_nb.predictors import PREDICTORS
+from demix_nb.scored import Scored, dealt
 
 STEP = 0.1  # of share moved: large enough to leave the noise of trees behind, small enough to stay among the runs
+EDGE_POINTS = 41  # mixtures along an edge of the simplex
+CURVED = "gaussian_process"  # the predictor that is asked for curved effects
+
+# --- one call per question: long tables of standardised scores, with q-values
+
+
+def linear(seen: Scored, *, permutations: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Return ridge's coefficients with their q-values; index candidate, columns kind, task, effect, q.
+
+    `effect`: standard deviations of the task per unit of share, at the expense of the average candidate; positive
+    helps. `q`: of `permutations` deals, see `significance`.
+    """
+    seen = scaled(seen)
+    ridge = PREDICTORS["ridge"].new(rng=rng).fit(seen)
+    penalties = pd.Series({task: model.alpha_ for task, model in ridge.regressors.items()})
+    effect = partial(linear_effects, penalties=penalties)
+    null = permutation_null(effect, seen, permutations=permutations, rng=rng)
+    return _long(found := effect(seen), significance(found, null), "linear")
+
+
+def curved(
+    seen: Scored,
+    *,
+    permutations: int,
+    rng: np.random.Generator,
+    centre: pd.Series | None = None,
+    names: Sequence[str] = (),
+    n_jobs: int = 1,
+) -> pd.DataFrame:
+    """Return what a Gaussian process sees, as `linear` does: a step from `centre`, by default the average mixture.
+
+    `names`: of these candidates only, by default of those that some run has `reached`. All tasks share their draws.
+    """
+    seen, ask = _curved(seen, effects, centre, names, rng)
+    null = permutation_null(ask, seen, permutations=permutations, rng=rng, n_jobs=n_jobs)
+    return _long(found := ask(seen), significance(found, null, pooled=True), "curved")
+
+
+def paired(
+    seen: Scored,
+    *,
+    permutations: int,
+    rng: np.random.Generator,
+    centre: pd.Series | None = None,
+    names: Sequence[str] = (),
+    n_jobs: int = 1,
+) -> pd.DataFrame:
+    """Return the same for `pairs`; index first, columns second, task, effect (per unit of share squared), q."""
+    seen, ask = _curved(seen, pairs, centre, names, rng)
+    null = permutation_null(ask, seen, permutations=permutations, rng=rng, n_jobs=n_jobs)
+    return _long(found := ask(seen), significance(found, null), "curved").drop(columns="kind").reset_index("second")
+
+
+def edge(
+    seen: Scored, first: str, second: str, *, rng: np.random.Generator, names: Sequence[str] = ("ridge", CURVED)
+) -> pd.DataFrame:
+    """Return what predictors expect along the edge from all `first` to all `second`, in standard deviations.
+
+    Index first, columns second, predictor, task, share (of the second), predicted. A plane allows only a line.
+    """
+    share = np.linspace(0, 1, EDGE_POINTS)
+    way = pd.DataFrame(0.0, index=[f"{t:.3f}" for t in share], columns=seen.candidates)
+    way[first], way[second] = 1 - share, share
+    parts = []
+    for name in names:
+        guess = PREDICTORS[name].new(rng=rng).fit(scaled(seen)).predict(way).scores
+        long = guess.set_axis(share).rename_axis("share").melt(ignore_index=False, var_name="task")
+        parts.append(long.rename(columns={"value": "predicted"}).reset_index().assign(predictor=name))
+    table = pd.concat(parts).assign(first=first, second=second).set_index("first")
+    return table[["second", "predictor", "task", "share", "predicted"]]
+
+
+def scaled(seen: Scored) -> Scored:
+    """Return the same in standard deviations from the mean over the mixtures: any tasks can share one picture."""
+    scores = (seen.scores - seen.scores.mean()) / seen.scores.std()
+    return replace(seen, scores=scores, tasks=seen.tasks.assign(unit="standard deviations"))
+
+
+def _curved(seen: Scored, question: Callable, centre: pd.Series | None, names: Sequence[str], rng) -> tuple:
+    """The standardised runs, and the question as a function of nothing but them."""
+    centre = seen.mixtures.mean() if centre is None else centre
+    return scaled(seen), partial(_asked, question, centre, list(names) or reached(seen.mixtures), rng)
+
+
+def _asked(question: Callable, centre: pd.Series, names: list[str], rng, seen: Scored) -> pd.DataFrame:
+    return question(PREDICTORS[CURVED].new(rng=rng).fit(seen), centre, names=names)
+
+
+def _long(effect: pd.DataFrame, q: pd.DataFrame, kind: str) -> pd.DataFrame:
+    long = effect.melt(ignore_index=False, var_name="task", value_name="effect")
+    return long.assign(q=q.to_numpy().T.ravel(), kind=kind)[["kind", "task", "effect", "q"]]
+
+
+# --- effects
 
 
 def towards(centre: pd.Series, *names: str, step: float = STEP) -> pd.Series:
@@ -33,9 +131,7 @@ def reached(mixtures: pd.DataFrame, *, step: float = STEP) -> list[str]:
     return [name for name in mixtures if mixtures[name].max() >= step]
 
 
-def effects(
-    predictor, centre: pd.Series, tasks: pd.DataFrame, *, names: Sequence[str] = (), step: float = STEP
-) -> pd.DataFrame:
+def effects(predictor, centre: pd.Series, *, names: Sequence[str] = (), step: float = STEP) -> pd.DataFrame:
     """Return candidate × task: what the task gains per unit of share given to the candidate; positive is better.
 
     Gains are in the unit of the scores that `predictor` was fitted to, signed by `higher_is_better`. `names`: of these
@@ -44,24 +140,20 @@ def effects(
     names = list(names) or list(centre.index)
     rows = pd.DataFrame({"": centre} | {name: towards(centre, name, step=step) for name in names}).T
     predicted = predictor.predict(rows)
-    gain = (predicted.drop(index="") - predicted.loc[""]) / step
-    return (gain * _sign(tasks)[gain.columns]).rename_axis("candidate")
+    gain = (predicted.scores.drop(index="") - predicted.scores.loc[""]) / step
+    return (gain * _sign(predicted)).rename_axis("candidate")
 
 
-def linear_effects(
-    mixtures: pd.DataFrame, scores: pd.DataFrame, tasks: pd.DataFrame, penalties: pd.Series
-) -> pd.DataFrame:
+def linear_effects(seen: Scored, penalties: pd.Series) -> pd.DataFrame:
     """Return the same for ridge with one ℓ₂ penalty per task, around the uniform centre, every task in one solve."""
     from sklearn.linear_model import Ridge  # here: the playground's panels take `effects` alone, and start quickly
 
-    model = Ridge(alpha=penalties[scores.columns].to_numpy()).fit(mixtures.to_numpy(), scores.to_numpy())
-    table = pd.DataFrame(model.coef_.T, index=mixtures.columns, columns=scores.columns)
-    return (table * _sign(tasks)[scores.columns]).rename_axis("candidate")
+    model = Ridge(alpha=penalties[seen.tasks.index].to_numpy()).fit(seen.mixtures.to_numpy(), seen.scores.to_numpy())
+    table = pd.DataFrame(np.atleast_2d(model.coef_).T, index=seen.candidates, columns=seen.scores.columns)
+    return (table * _sign(seen)).rename_axis("candidate")
 
 
-def pairs(
-    predictor, centre: pd.Series, tasks: pd.DataFrame, *, names: Sequence[str] = (), step: float = STEP
-) -> pd.DataFrame:
+def pairs(predictor, centre: pd.Series, *, names: Sequence[str] = (), step: float = STEP) -> pd.DataFrame:
     """Return (first, second) × task: second differences of the gain, per unit of share squared.
 
     f(both) − f(first) − f(second) + f(centre): positive where two candidates help more together than one by one, 0
@@ -71,9 +163,9 @@ def pairs(
     points = {(): centre} | {(name,): towards(centre, name, step=step) for name in names}
     points |= {pair: towards(centre, *pair, step=step) for pair in combinations(names, 2)}
     predicted = predictor.predict(pd.DataFrame(list(points.values()), index=["+".join(key) for key in points]))
-    value = dict(zip(points, (predicted * _sign(tasks)[predicted.columns]).to_numpy(), strict=True))
+    value = dict(zip(points, (predicted.scores * _sign(predicted)).to_numpy(), strict=True))
     rows = {(a, b): (value[a, b] - value[a,] - value[b,] + value[()]) / step**2 for a, b in combinations(names, 2)}
-    return pd.DataFrame(rows, index=predicted.columns).T.rename_axis(["first", "second"])
+    return pd.DataFrame(rows, index=predicted.scores.columns).T.rename_axis(["first", "second"])
 
 
 def square(pair_values: pd.Series) -> pd.DataFrame:
@@ -83,24 +175,23 @@ def square(pair_values: pd.Series) -> pd.DataFrame:
     return half.combine_first(half.T).loc[names, names].rename_axis(index=None, columns=None)
 
 
-def _sign(tasks: pd.DataFrame) -> pd.Series:
-    return tasks["higher_is_better"].map({True: 1.0, False: -1.0})
+def _sign(scored: Scored) -> pd.Series:
+    return scored.tasks["higher_is_better"].map({True: 1.0, False: -1.0})
+
+
+# --- which of them are more than luck
 
 
 def permutation_null(
-    effect: Callable[[pd.DataFrame], pd.DataFrame],
-    scores: pd.DataFrame,
+    effect: Callable[[Scored], pd.DataFrame],
+    seen: Scored,
     *,
     permutations: int,
     rng: np.random.Generator,
     n_jobs: int = 1,
 ) -> Float[ndarray, "permutation candidate task"]:
-    """Return `effect(scores)` for score tables whose rows were dealt to the mixtures at random.
-
-    Whole rows are dealt, so that tasks keep their correlation. That is the world in which no candidate has any effect.
-    """
-    deals = [(pd.DataFrame(scores.to_numpy()[rng.permutation(len(scores))], scores.index, scores.columns),)
-             for _ in range(permutations)]  # fmt: skip
+    """Return `effect(seen)` for runs whose scores were dealt to the mixtures at random: no candidate has any effect."""
+    deals = [(dealt(seen, rng=rng),) for _ in range(permutations)]
     return np.stack([table.to_numpy() for table in fan_out(effect, deals, n_jobs=n_jobs, ordered=True)])
 
 
@@ -119,8 +210,3 @@ def significance(
         draws = np.swapaxes(draws, 1, 2).reshape(-1, draws.shape[1], 1)
     p = (1 + (draws >= cells).sum(axis=0)) / (1 + len(draws))
     return pd.DataFrame(false_discovery_control(p.ravel()).reshape(p.shape), effect.index, effect.columns)
-
-
-def standardised(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return scores in standard deviations over the mixtures, so that tasks with other units can share one picture."""
-    return (scores - scores.mean()) / scores.std()

@@ -1,74 +1,73 @@
-"""Mixtures in, score table out: the one call that search and fidelity need, for any kind of proxy.
+"""Mixtures in, scores out: every kind of proxy behind one call, and the table `KINDS` that holds their facts.
 
-A source yields live models by name. `Merges` writes the weighted average of the components into one live model per
-mixture: nothing is trained and nothing touches the disk. `Checkpoints` loads models that were really trained, be they
-references or trained proxies. `score` does the rest, for any source: scores are kept by content (weights, mixture,
-method, tasks), so what was scored once is never scored again and a killed run goes on where it stopped.
+A proxy is a function from a mixture table to a `Scored`; search, fidelity and regression take any of them. A *merged*
+proxy averages the components' weights, a *mixed* one their token probabilities, a *trained* one is really trained, for
+few tokens; *mended* and *fused* ones go on from these with what a few references taught. A kind is made from a bank of
+components, a suite that measures a model, and a store that opens models and keeps what was measured of them by content
+(weights, mixture, method, tasks): what was scored once is never scored again, a killed run goes on where it stopped.
 
-A *kind of proxy* is a function from a mixture table to a score table: `Merged`, `Trained`, an `ensemble.Ensemble`, or
-a `calibration.Fused` on top of one. Search, fidelity and regression take any of them.
-
-Source: DeMix (arXiv 2602.00747) 2.2, eq. 6.
+Source: DeMix (arXiv 2602.00747) 2.2, eq. 6; MixMin (2502.10510); RegMix (2407.01492).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils.logging import disable_progress_bar
 
-from demix_nb.checkpoints import folder_hash
-from demix_nb.components import Setting, train_all
-from demix_nb.corpora import Corpora
-from demix_nb.corpora import load as load_corpora
-from demix_nb.ensemble import Ensemble, token_logs
-from demix_nb.merging import Bank
 from demix_nb.mixtures import validate
 from demix_nb.parallel import fan_out
-from demix_nb.scoring import ScoreCache, Suite, score_key
-from demix_nb.tables import atomic
+from demix_nb.scored import Scored
+from demix_nb.store import Cache, answer_cache, content_hash, folder_hash, score_cache
 
-CHUNK = 6  # models a worker scores between two reports; the suite travels once per chunk
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-disable_progress_bar()  # checkpoints are loaded by the dozen; a bar for each would bury the notebook's own
+    from demix_nb.merging import Bank
+    from demix_nb.scoring import Suite
 
+CHUNK = 6  # models a worker measures between two reports; the suite travels once per chunk
+
+Proxy = Callable[[pd.DataFrame], Scored]  # mixture table → scored mixtures
 Progress = Callable[..., Iterable]  # progress(pairs, total=…, desc=…), a tqdm say
+
+
+def silent(pairs: Iterable, **_: object) -> Iterable:
+    """Show no progress."""
+    return pairs
+
+
+# --- models by name, opened when they are needed --------------------------------------------------------------------
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Live models by name, and a key for the content of each."""
+    """Models by name, a key for the content of each, and a way to open them one after the other."""
 
     names: Sequence[str]
 
     def key(self, name: str) -> str: ...
 
-    def live(self, names: Sequence[str]) -> Iterator[tuple[str, PreTrainedModel]]: ...
+    def open(self, names: Sequence[str]) -> Iterator[tuple[str, "PreTrainedModel"]]: ...
 
 
 @dataclass(frozen=True)
 class Merges:
-    """One merged proxy per row of a mixture table; `seed` decides what random methods drop.
+    """One merged model per row of a mixture table; `seed` decides what random methods drop.
 
-    `power` and `scale` calibrate: Θ_base + scale · Σ αᵢ^power (Θᵢ − Θ_base), weights not renormalised. Other than 1
-    they need a method on updates (`task_arithmetic`).
+    `power` and `scale` mend: Θ_base + scale · Σ αᵢ^power (Θᵢ − Θ_base), weights not renormalised. Other than 1 they
+    need a method on updates (`task_arithmetic`).
     """
 
-    bank: Bank
+    bank: "Bank"
     mixtures: pd.DataFrame
     method: str = "linear"
     seed: int = 0
     power: float = 1.0
     scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        validate(self.mixtures, self.bank.names)
 
     @property
     def names(self) -> Sequence[str]:
@@ -82,65 +81,65 @@ class Merges:
         return self.mixtures.loc[name] ** self.power
 
     def key(self, name: str) -> str:
-        rng = np.random.default_rng(self.seed)
-        return self.bank.key(self._weights(name), self.method, self._options, rng)
+        return self.bank.key(self._weights(name), self.method, self._options, np.random.default_rng(self.seed))
 
-    def live(self, names: Sequence[str]) -> Iterator[tuple[str, PreTrainedModel]]:
+    def open(self, names: Sequence[str]) -> Iterator[tuple[str, "PreTrainedModel"]]:
         model = self.bank.model()
         for name in names:
-            rng = np.random.default_rng(self.seed)
-            normalize = self.power == 1
-            self.bank.write(model, self._weights(name), self.method, rng=rng, normalize=normalize, **self._options)
+            how = {"rng": np.random.default_rng(self.seed), "normalize": self.power == 1}
+            self.bank.write(model, self._weights(name), self.method, **how, **self._options)
             yield name, model
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """One really trained model per folder."""
+    """One stored model per folder."""
 
-    directories: Mapping[str, Path]
+    folders: Mapping[str, Path]
 
     @property
     def names(self) -> Sequence[str]:
-        return list(self.directories)
+        return list(self.folders)
 
     def key(self, name: str) -> str:
-        return folder_hash(self.directories[name])
+        return folder_hash(self.folders[name])
 
-    def live(self, names: Sequence[str]) -> Iterator[tuple[str, PreTrainedModel]]:
+    def open(self, names: Sequence[str]) -> Iterator[tuple[str, "PreTrainedModel"]]:
+        from transformers import AutoModelForCausalLM
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # checkpoints are opened by the dozen; a bar for each would bury the notebook's own
         for name in names:
-            yield name, AutoModelForCausalLM.from_pretrained(self.directories[name], trust_remote_code=False)
+            yield name, AutoModelForCausalLM.from_pretrained(self.folders[name], trust_remote_code=False)
 
 
-@runtime_checkable
-class Cache(Protocol):
-    """What is known of a model by content key; `put` is atomic."""
+@dataclass(frozen=True)
+class Store:
+    """Opens the models of a source and keeps under `folder` what was measured of them, by content."""
 
-    def get(self, key: str) -> object | None: ...
+    folder: Path
+    n_jobs: int = 2
+    progress: Progress = field(default=silent, repr=False)
 
-    def put(self, key: str, value: object) -> None: ...
+    def scores(self, source: Source, suite: "Suite") -> pd.DataFrame:
+        """Return the score table of a source on a suite, rows in its order."""
+        scored = measured(source, suite, type(suite).measure, score_cache(self.folder), n_jobs=self.n_jobs)
+        found = dict(self.progress(scored, total=len(source.names), desc="scores"))
+        return pd.DataFrame({name: found[name] for name in source.names}).T.rename_axis(index="mixture", columns=None)
 
+    def answers(self, source: Source, suite: "Suite") -> np.ndarray:
+        """Return the log-probabilities (nats) of the suite's answer tokens, answer × model of the source."""
+        from demix_nb.scoring.answers import token_logs
 
-class AnswerCache:
-    """Log-probabilities of answer tokens by content: one .npy file per key."""
-
-    def __init__(self, directory: str | Path) -> None:
-        self.directory = Path(directory)
-
-    def get(self, key: str) -> Float[np.ndarray, " answers"] | None:
-        path = self.directory / f"{key}.npy"
-        return np.load(path) if path.is_file() else None
-
-    def put(self, key: str, value: Float[np.ndarray, " answers"]) -> None:
-        with atomic(self.directory / f"{key}.npy") as temporary, open(temporary, "wb") as file:
-            np.save(file, value)
+        found = dict(measured(source, suite, token_logs, answer_cache(self.folder), n_jobs=self.n_jobs))
+        return np.column_stack([found[name] for name in source.names])
 
 
 def measured(
-    source: Source, suite: Suite, measure: Callable[[Suite, PreTrainedModel], object], cache: Cache, *, n_jobs: int = 2
+    source: Source, suite: "Suite", measure: Callable, cache: Cache, *, n_jobs: int = 2
 ) -> Iterator[tuple[str, object]]:
     """Yield (name, measure(suite, model)) for the models of `source`: first what `cache` holds, then as they finish."""
-    keys = {name: score_key(source.key(name), suite.key) for name in source.names}
+    keys = {name: content_hash(source.key(name), suite.key) for name in source.names}
     stored = {name: cache.get(key) for name, key in keys.items()}
     yield from ((name, value) for name, value in stored.items() if value is not None)
     missing = [name for name, value in stored.items() if value is None]
@@ -152,134 +151,128 @@ def measured(
 
 def _measure(source: Source, measure: Callable, cache: Cache, keys: Mapping[str, str]) -> list[tuple[str, object]]:
     done = []
-    for name, model in source.live(list(keys)):
+    for name, model in source.open(list(keys)):
         value = measure(model)
         cache.put(keys[name], value)
         done.append((name, value))
     return done
 
 
-def _silent(pairs: Iterable, **_: object) -> Iterable:
-    return pairs
-
-
-def score_table(
-    source: Source, suite: Suite, cache: ScoreCache, *, n_jobs: int = 2, progress: Progress = _silent
-) -> pd.DataFrame:
-    """Return the score table of a source, rows in its order."""
-    scored = measured(source, suite, Suite.score, cache, n_jobs=n_jobs)
-    found = dict(progress(scored, total=len(source.names), desc="scores"))
-    return pd.DataFrame({name: found[name] for name in source.names}).T.rename_axis(index="mixture", columns=None)
-
-
-def checkpoint_folders(directory: str | Path) -> dict[str, Path]:
-    """Return name → folder of the checkpoints under `directory`; raises ValueError where there are fewer than two."""
-    found = {path.parent.name: path.parent for path in sorted(Path(directory).glob("*/config.json"))}
-    if len(found) < 2:
-        raise ValueError(f"{directory} holds {len(found)} checkpoint folders; give a folder with one per component")
-    return found
-
-
-@dataclass(frozen=True)
-class Study:
-    """One run's folder, opened: candidate data, shared setting, components, tasks and cache. Notebook 01 makes it."""
-
-    directory: Path
-    data: Corpora
-    setting: Setting
-    suite: Suite
-    n_jobs: int = 2
-    progress: Progress = _silent
-
-    @classmethod
-    def open(cls, directory: Path, suites: Sequence[str] | None = None, **options) -> "Study":
-        """Open a run with all its suites or only some; raises CorpusError or TrainingError saying what to run first."""
-        data, setting = load_corpora(directory / "corpora"), Setting.read(directory / "setting.json")
-        context = setting.architecture.context
-        suite = Suite.build(
-            suites or setting.suites, data.tokenizer, corpora=data, limit=setting.limit, context=context
-        )
-        return cls(directory, data, setting, suite, **options)
-
-    @property
-    def tasks(self) -> pd.DataFrame:
-        """The task table."""
-        return self.suite.tasks
-
-    @property
-    def components(self) -> dict[str, Path]:
-        """The folder of each candidate's component."""
-        return self.components_of("component")
-
-    def components_of(self, prefix: str) -> dict[str, Path]:
-        """The folders of another set of components, `<prefix>-<candidate>`."""
-        return {name: self.models / f"{prefix}-{name}" for name in self.data.domains}
-
-    @cached_property
-    def bank(self) -> Bank:
-        """The components, in memory."""
-        return Bank.load(self.components, base=self.setting.base)
-
-    @property
-    def models(self) -> Path:
-        """The folder of trained models."""
-        return self.directory / "models"
-
-    def score(self, source: Source) -> pd.DataFrame:
-        """Return the score table of a source on this run's tasks."""
-        cache = ScoreCache(self.directory / "cache")
-        return score_table(source, self.suite, cache, n_jobs=self.n_jobs, progress=self.progress)
-
-    def ensemble(self, folders: Mapping[str, Path] | None = None) -> Ensemble:
-        """Return the ensemble of the components (or of other models) on this run's tasks; each is run once, ever."""
-        source, cache = Checkpoints(folders or self.components), AnswerCache(self.directory / "cache")
-        logs = dict(measured(source, self.suite, token_logs, cache, n_jobs=self.n_jobs))
-        return Ensemble(self.suite, source.names, np.column_stack([logs[name] for name in source.names]))
-
-    def train(self, jobs: Sequence, desc: str = "models") -> list[dict]:
-        """Train jobs into this run's folder of models, those done before excepted; return their records."""
-        training = train_all(jobs, self.models, self.data, n_jobs=self.n_jobs)
-        return list(self.progress(training, total=len(jobs), desc=desc))
-
-    def trained(self, prefix: str, names: Iterable[str]) -> Checkpoints:
-        """Return the really trained models `<prefix>-<name>` of this run."""
-        return Checkpoints({name: self.models / f"{prefix}-{name}" for name in names})
-
-
-# --- kinds of proxy: mixtures in, scores out ------------------------------------------------------------------------
+# --- kinds of proxy -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Merged:
-    """Merged proxies of a study's components, or of another `bank`; calibrated where power or scale is not 1."""
+    """Proxies by merging weights: nothing is trained, and nothing but scores touches the disk."""
 
-    study: Study
+    bank: "Bank"
+    suite: "Suite"
+    store: Store
     method: str = "linear"
     power: float = 1.0
     scale: float = 1.0
     seed: int = 0
-    bank: Bank | None = None
 
-    def __call__(self, mixtures: pd.DataFrame) -> pd.DataFrame:
-        bank = self.bank or self.study.bank
-        return self.study.score(Merges(bank, mixtures, self.method, self.seed, self.power, self.scale))
+    def __call__(self, mixtures: pd.DataFrame) -> Scored:
+        mixtures = validate(mixtures, self.bank.names)
+        source = Merges(self.bank, mixtures, self.method, self.seed, self.power, self.scale)
+        return Scored(mixtures, self.store.scores(source, self.suite), self.suite.tasks)
+
+
+class Mixed:
+    """Proxies by mixing the components' token probabilities: each component reads the tasks once, ever."""
+
+    def __init__(self, bank: "Bank", suite: "Suite", store: Store) -> None:
+        from demix_nb.scoring.answers import Mixed as Answers
+
+        self.answers = Answers(suite, bank.names, store.answers(Checkpoints(bank.directories), suite))
+        self.tasks = suite.tasks
+
+    def __call__(self, mixtures: pd.DataFrame) -> Scored:
+        return Scored(validate(mixtures, self.answers.names), self.answers.scores(mixtures), self.tasks)
+
+    def gradient(self, mixture: pd.Series) -> tuple[pd.Series, pd.DataFrame]:
+        """Return the bits per byte of one mixture, by task, and their gradient in α, task × component."""
+        return self.answers.gradient(mixture)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Trained proxies (RegMix, CLIMB): a model `<prefix>-<mixture>` per mixture, with `share` of the full budget."""
+    """Proxies by training for few tokens (RegMix, CLIMB); `train(mixtures)` returns mixture → folder of its model."""
 
-    study: Study
-    prefix: str
-    share: float = 1.0
-    seed: int = 0
-    kind: str = "trained"
+    bank: None
+    suite: "Suite"
+    store: Store
+    train: Callable[[pd.DataFrame], Mapping[str, Path]]
 
-    def __call__(self, mixtures: pd.DataFrame) -> pd.DataFrame:
-        setting = self.study.setting
-        jobs = [
-            setting.job(f"{self.prefix}-{name}", self.kind, row, seed=self.seed, share=self.share)
-            for name, row in validate(mixtures, self.study.data.domains).iterrows()
-        ]
-        self.study.train(jobs, desc=self.prefix)
-        return self.study.score(self.study.trained(self.prefix, mixtures.index))
+    def __call__(self, mixtures: pd.DataFrame) -> Scored:
+        mixtures = validate(mixtures)
+        return Scored(mixtures, self.store.scores(Checkpoints(self.train(mixtures)), self.suite), self.suite.tasks)
+
+
+def mended(bank: "Bank", suite: "Suite", store: Store, *, references: Scored, per_family: bool = False) -> Proxy:
+    """Merged proxies whose power and scale were fitted to `references`, once or once per family."""
+    from demix_nb import mending  # here, as in `fused`: it brings scikit-learn, and readers of tables wait for that
+
+    merge = partial(_merge, bank, suite, store)
+    return mending.mend(merge, references, per_family=per_family, rng=np.random.default_rng(0)).apply(merge)
+
+
+def _merge(bank: "Bank", suite: "Suite", store: Store, mixtures: pd.DataFrame, power: float, scale: float) -> Scored:
+    return Merged(bank, suite, store, "task_arithmetic", power, scale)(mixtures)
+
+
+def fused(make: Callable[..., Proxy], bank: "Bank", suite: "Suite", store: Store, *, references: Scored) -> Proxy:
+    """A proxy corrected by what `references` had beyond it."""
+    from demix_nb import mending
+
+    return mending.Fused(make(bank, suite, store)).fit(references)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of proxy: how it is made, how it is drawn, what it needs and what it can do.
+
+    `make(bank, suite, store, **options)`. `references`: it is given a few of them, whose training is part of its cost.
+    `trains`: it trains a model per mixture instead of using components. `generates`: it can measure tasks whose answer
+    is written; the others measure likelihoods only. `gradient`: its scores have one in α.
+    """
+
+    make: Callable[..., Proxy]
+    label: str
+    marker: str
+    paper: str
+    references: bool = False
+    trains: bool = False
+    generates: bool = False
+    gradient: bool = False
+
+    def cost(
+        self, *, candidates: int, tokens: float, searched: int = 0, budget: float = 1.0, references: int = 0
+    ) -> float:
+        """Return the training tokens of a search over `searched` mixtures; the base is not counted (DeMix 3.3.1).
+
+        `tokens`: full budget of a model; `budget`: the share of it that trained proxies, or components, get.
+        """
+        models = searched if self.trains else candidates
+        return tokens * (models * budget + (references if self.references else 0))
+
+
+DEMIX, MIXMIN, MDE = (
+    "https://arxiv.org/abs/2602.00747",
+    "https://arxiv.org/abs/2502.10510",
+    "https://arxiv.org/abs/2502.15950",
+)
+KINDS = {
+    "merged": Kind(Merged, "merged (DeMix)", "o", DEMIX, generates=True),
+    "mixed": Kind(Mixed, "mixed probabilities", "^", MIXMIN, gradient=True),
+    "mended": Kind(mended, "mended merge", "s", DEMIX, references=True, generates=True),
+    "mended per family": Kind(
+        partial(mended, per_family=True), "mended per family", "D", DEMIX, references=True, generates=True
+    ),
+    "fused merged": Kind(partial(fused, Merged), "merged, fused", "v", MDE, references=True, generates=True),
+    "fused mixed": Kind(partial(fused, Mixed), "mixed, fused", "P", MDE, references=True),
+    "trained": Kind(
+        Trained, "trained on few tokens", "X", "https://arxiv.org/abs/2407.01492", trains=True, generates=True
+    ),
+}

@@ -33,30 +33,18 @@ def styled():
     """Draw in the house style and leave no figure open."""
     from matplotlib import pyplot
 
-    from demix_nb import figures
+    from demix_nb.figures import marks
 
-    figures.style()
+    pyplot.switch_backend("agg")
+    marks.theme()
     yield
     pyplot.close("all")
 
 
-@pytest.fixture
-def drawn_twice(tmp_path, styled):
-    """Return a check that a figure, drawn and saved twice, gives the same file, and nothing beside it."""
-    from demix_nb import figures
-
-    def check(draw) -> None:
-        files = [figures.save(draw(), tmp_path / f"{number}.png") for number in range(2)]
-        assert files[0].read_bytes() == files[1].read_bytes()
-        assert sorted(tmp_path.iterdir()) == files
-
-    return check
-
-
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory):
-    """Return three tiny domains of generated sentences, built through the real door for own corpora."""
-    from demix_nb import corpora
+    """Return three tiny candidates of generated sentences, built through the real door for own corpora."""
+    from demix_nb.lab import corpora
 
     folder = tmp_path_factory.mktemp("own")
     draw = np.random.default_rng(5)
@@ -71,6 +59,26 @@ def small_data(tmp_path_factory):
     return corpora.build(
         folder.parent / "data", sources=folder, megabytes=0.12, vocab_size=400, heldout_kb=4, seed=0, n_jobs=1
     )
+
+
+@pytest.fixture(scope="session")
+def small_study(small_data, tmp_path_factory):
+    """Return an opened study of three tiny components, trained from one base on `small_data`."""
+    from demix_nb import lab
+    from demix_nb.study import Study
+
+    run = tmp_path_factory.mktemp("study")
+    (run / "corpora").symlink_to(small_data.directory)
+    setting = lab.Setting(
+        {"hidden": 32, "layers": 1, "head_dim": 16, "context": 32}, general="general", beta=0.5, tokens=5120,
+        learning_rate=5e-3, batch=256, schedule="cosine", base=run / "models" / "base", suites=("heldout",), limit=4,
+    )  # fmt: skip
+    setting.write(run / "setting.json")
+    lab.train_base(run, setting, tokens=5120, learning_rate=5e-3)
+    study = Study.open(run, n_jobs=1)
+    study["corpora"] = small_data.table
+    study.train(study.corners, "component")
+    return study
 
 
 @pytest.fixture(scope="session")

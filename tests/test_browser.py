@@ -17,7 +17,8 @@ import pytest
 from conftest import REPOSITORY
 from playwright.sync_api import sync_playwright
 
-from demix_nb import PLOTLY, report
+from demix_nb import PLOTLY
+from demix_nb.running import report
 
 pytestmark = pytest.mark.browser
 
@@ -261,7 +262,7 @@ def changes(page, read, before, timeout=60.0):
 
 def test_a_slider_is_answered_while_cells_still_run(browser, lab, clone):
     notebook, gate = nbformat.read(clone / "notebooks" / "08_playground.ipynb", as_version=4), clone / "gate"
-    desk = next(i for i, cell in enumerate(notebook.cells) if "controls.live(show_desk" in cell.source)
+    desk = next(i for i, cell in enumerate(notebook.cells) if "play.desk()" in cell.source)
     waiting = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.1)"
     notebook.cells.insert(desk + 1, nbformat.v4.new_code_cell(waiting))
     nbformat.write(notebook, clone / "notebooks" / "waiting.ipynb")

@@ -8,7 +8,8 @@ import nbformat
 import papermill
 import pytest
 
-from demix_nb import STATIC, runner
+from demix_nb import STATIC
+from demix_nb.running import runner
 
 pytestmark = pytest.mark.notebooks
 

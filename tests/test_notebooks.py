@@ -6,8 +6,9 @@ import pytest
 import yaml
 from commands import REPOSITORY, SCORED, Command, times
 
-from demix_nb import runner, tables
+from demix_nb import store
 from demix_nb.mixtures import recipe
+from demix_nb.running import estimate, runner
 
 pytestmark = pytest.mark.notebooks
 
@@ -24,9 +25,9 @@ def test_the_run_ends_with_a_mixture_and_one_table(story):
     run_dir, printed, _ = story
     for number, step in enumerate(runner.STORY, start=1):
         assert f"[{number}/{len(runner.STORY)}] {step}" in printed
-    assert "macro ρ" in printed and "ensemble beats uniform and natural" in printed
+    assert "macro ρ" in printed and "demix, mixed beats uniform and natural" in printed
     answer = yaml.safe_load((run_dir / "mixture.yaml").read_text())
-    mixture = tables.read(run_dir / "tables" / "named_mixtures.csv", "mixtures").loc[answer["found_by"]]
+    mixture = store.read(run_dir / "tables" / "named_mixtures.csv", "mixtures").loc[answer["found_by"]]
     assert answer["mixture"] == pytest.approx(mixture.to_dict(), abs=1e-5)
     assert answer["recipe"] == pytest.approx(recipe(mixture, "general", 0.5).to_dict(), abs=1e-5)
 
@@ -73,7 +74,7 @@ def test_regmix_as_own_runs_trains_nothing_and_predicts_what_was_held_out(shared
     given += ["learners=[ridge, gaussian_process]", "curve_sizes=[16, 64]", "subsets=2"]
     printed = Command(tmp_path / "run", *[part for text in given for part in ("-p", text)], profile="regmix").finish()
     assert "[1/1] 04_regression" in printed
-    found = tables.read(tmp_path / "run" / "summary" / "04_regression.csv", "summary")["value"]
+    found = store.read(tmp_path / "run" / "summary" / "04_regression.csv", "summary")["value"]
     assert found["best predictor out of fold"] == "gaussian_process"
     assert float(found["its mean ρ on held out"]) > 0.95  # ridge has 0.87, always predicting the mean has no order
 
@@ -81,7 +82,7 @@ def test_regmix_as_own_runs_trains_nothing_and_predicts_what_was_held_out(shared
 @pytest.fixture
 def own_checkpoints(tmp_path):
     """Three components and their base in a folder beside each other, held-out text, and two tasks of one's own."""
-    import families  # torch, which no other test here needs
+    import fixtures_models as families  # torch, which no other test here needs
 
     _, base = families.family(tmp_path / "models", families.ARCHITECTURES["qwen3"](), drift=0.002)
     texts = [f"w{n} w{n + 7} w{n + 3} w{2 * n}" for n in range(3, 9)]
@@ -106,19 +107,19 @@ def test_merging_stands_alone_on_own_checkpoints(own_checkpoints, tmp_path):
     assert all(check in shown for check in [*checks, "drift", "cosines", "loss barrier", "a → c", "grown by"])
     files = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
     assert files == {"drift.png", "cosines.png"}
-    path = tables.read(tmp_path / "run" / "tables" / "path_merged_scores.csv", "scores")
+    path = store.read(tmp_path / "run" / "tables" / "path_merged_scores.csv", "scores")
     assert list(path.columns) == ["say_word", "word_bits", "heldout_text"] and list(path.index) == [
         "0.00",
         "0.50",
         "1.00",
     ]
     assert "mine: weights summed to 400, divided by it" in shown
-    own = tables.read(tmp_path / "run" / "tables" / "own_mixture_scores.csv", "scores")
+    own = store.read(tmp_path / "run" / "tables" / "own_mixture_scores.csv", "scores")
     assert own.loc["plain", "word_bits"] == pytest.approx(path.loc["1.00", "word_bits"])
     assert (
         "| a | 0.75 |" in (tmp_path / "kept" / "README.md").read_text() and (tmp_path / "kept" / "config.json").exists()
     )
-    rivals = tables.read(tmp_path / "run" / "tables" / "method_scores.csv", "scores")
+    rivals = store.read(tmp_path / "run" / "tables" / "method_scores.csv", "scores")
     assert len(rivals) == 11 and rivals.loc["linear", "word_bits"] == pytest.approx(
         rivals.loc["task_arithmetic", "word_bits"]
     )
@@ -134,18 +135,21 @@ def test_without_tasks_and_text_nothing_is_scored_and_all_else_is_shown(own_chec
 def test_the_study_runs_and_the_papers_are_read_beside_it(story):
     run_dir = story[0]
     steps = runner.profiles()["study"]["steps"]
+    told = [estimate.budgets(step) for step in runner.plan(steps, "smoke", {}, run_dir) if step.name in steps]
+    before = len(times("models/*/training.json", run_dir))
     printed = Command(run_dir, *steps, "-p", f"results={run_dir / 'tables'}").finish()
     assert printed.count("up to date") == 2, "notebooks 01 and 03 were run before"
-    strategies = tables.read(run_dir / "tables" / "strategies.csv", "quality")
+    assert len(times("models/*/training.json", run_dir)) - before == sum(map(len, told)), "as a dry run says"
+    strategies = store.read(run_dir / "tables" / "strategies.csv", "quality")
     assert strategies.groupby("strategy").size().nunique() == 1 and strategies["strategy"].nunique() >= 15
-    partition = tables.read(run_dir / "tables" / "partition_quality.csv", "quality")
+    partition = store.read(run_dir / "tables" / "partition_quality.csv", "quality")
     assert set(partition["candidates"]) == {7, 15}
     for paper in ("demix", "mergemix"):
         claims = pd.read_csv(run_dir / "tables" / f"evidence_{paper}.csv")
         assert len(claims) >= 7 and claims[["printed", "ours"]].notna().all(axis=None)
 
 
-@pytest.mark.parametrize("step", [name for name in runner.STORY if runner.STEPS[name]])
+@pytest.mark.parametrize("step", [name for name in runner.STORY if runner.STEPS[name].needs])
 def test_a_notebook_without_its_inputs_says_which_command_makes_them(step, tmp_path):
     cells = nbformat.read(REPOSITORY / "notebooks" / f"{step}.ipynb", as_version=4).cells
     setup = [cell.source for cell in cells if cell.cell_type == "code"][:5]

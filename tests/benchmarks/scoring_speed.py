@@ -1,4 +1,4 @@
-"""Time of `Suite.score` against the bare forward passes over the same tokens, in one run; prints one line per model.
+"""Time of `Suite.measure` against the bare forward passes over the same tokens, in one run; prints one line per model.
 
 Run by hand: `OMP_NUM_THREADS=1 python tests/benchmarks/scoring_speed.py [suite …]`, default `nine`, 100 items per task.
 Both sides are CPU seconds of one thread (the best of five), which a busy machine disturbs less than wall time. The bare
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from demix_nb import corpora
+from demix_nb.lab import corpora
 from demix_nb.scoring import Suite
 
 
@@ -33,7 +33,7 @@ def main(names: list[str]) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         data = corpora.build(folder, megabytes=0.3, vocab_size=2048, heldout_kb=32, seed=0)
-        suite = Suite.build(names, data.tokenizer, corpora=data, limit=100)
+        suite = Suite.build(names, data.tokenizer, heldout=data, limit=100)
     batches = [batch for plan in suite.live.plans.values() for batch in plan.batches]
     for hidden, layers in ((64, 2), (128, 4)):
         model = qwen(hidden, layers, len(data.tokenizer))
@@ -43,11 +43,13 @@ def main(names: list[str]) -> None:
             for batch in batches:
                 model(input_ids=batch.ids, use_cache=False)
 
-        times = [(seconds(bare), seconds(lambda model=model: suite.score(model))) for _ in range(5)]
-        floor, score = (min(column) for column in zip(*times, strict=True))
+        times = [(seconds(bare), seconds(lambda model=model: suite.measure(model))) for _ in range(5)]
+        floor, whole = (min(column) for column in zip(*times, strict=True))
         tokens = sum(plan.tokens for plan in suite.live.plans.values())
         parameters = sum(value.numel() for value in model.parameters()) / 1e6
-        print(f"{parameters:.2f}M  {tokens} tokens  bare {floor:.2f} s  score {score:.2f} s  ratio {score / floor:.2f}")
+        print(
+            f"{parameters:.2f}M  {tokens} tokens  bare {floor:.2f} s  measure {whole:.2f} s  ratio {whole / floor:.2f}"
+        )
 
 
 if __name__ == "__main__":

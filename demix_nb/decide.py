@@ -1,0 +1,152 @@
+"""Decide: from what a predictor says of a pool to the one mixture to train on.
+
+A search ends with a fitted predictor and a pool of fresh mixtures. DeMix averages the predicted best 128, which
+forgives the predictor what it gets wrong about any one of them; CLIMB takes the single best; MergeMix really scores the
+best and a few that differ from it, and believes that alone. Each is a row of `RULES`. A rule is a generator like a
+strategy: it may yield mixtures to be scored before it answers. What "best" means is an *objective*, by default the
+macro rank. Where a loss has a gradient, `optimise` follows it and needs neither predictor nor pool.
+
+Sources: DeMix (arXiv 2602.00747) 2.4 and 3; CLIMB (2504.13161); MergeMix (2601.17858) 3; MixMin (2502.10510). As in
+DeMix's code, one regressor per task is fitted and the predictions are ranked.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from demix_nb.mixtures import average, uniform
+from demix_nb.region import Region
+from demix_nb.scored import Scored
+from demix_nb.store import Refusal
+
+TOP_K = 128  # predicted best mixtures averaged into the answer, DeMix 3
+FINALISTS = 4  # α* and its runners-up that are really scored; the number is ours
+DISTINCT = 0.05  # share of the data in which two finalists differ at least: nearer ones would score alike
+CLOUD, CLOUDS = 500, (30, 100, 300, 1000, 3000)  # mixtures per cloud around the best, Dirichlet strength of each
+STEPS, RATE = 100, 1.0  # of exponentiated gradient, MixMin
+
+Objective = Callable[[Scored], pd.Series]  # scored mixtures → a number for each, the smaller the better
+Search = Generator[pd.DataFrame, Scored, pd.Series]  # yields mixtures, is sent their scores, returns the winner
+Loss = Callable[[pd.Series], tuple[float, pd.Series]]  # mixture → loss, gradient by candidate
+Gradient = Callable[[pd.Series], tuple[pd.Series, pd.DataFrame]]  # mixture → loss by task, gradient task × candidate
+
+
+def macro_rank(scored: Scored) -> pd.Series:
+    """The objective of DeMix: rank within each family, averaged over the families."""
+    return scored.ranks
+
+
+def best(predictor, pool: pd.DataFrame, n: int, by: Objective = macro_rank) -> pd.DataFrame:
+    """Return the `n` mixtures of `pool` that are predicted best, best first."""
+    return pool.loc[by(predictor.predict(pool)).sort_values(kind="stable").index[:n]]
+
+
+def propose(predictor, pool: pd.DataFrame, top_k: int = TOP_K, by: Objective = macro_rank) -> pd.Series:
+    """Return the average of the `top_k` mixtures of `pool` that are predicted best (DeMix 3)."""
+    return average(best(predictor, pool, top_k, by))
+
+
+def refine(
+    predictor, start: pd.Series, region: Region, by: Objective = macro_rank, *, rng: np.random.Generator
+) -> pd.Series:
+    """Return the mixture predicted best near `start`: clouds around the best so far, each narrower than the last."""
+    for strength in CLOUDS:
+        cloud = region.dirichlet(start, CLOUD, rng=rng, strengths=[strength])
+        cloud.loc["start"] = start
+        start = best(predictor, cloud, 1, by).iloc[0]
+    return start
+
+
+def apart(ranked: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Return the first row of `ranked` and up to `n` − 1 more that differ from each other in 5 % of the data."""
+    rows = [ranked.iloc[0]]
+    while len(rows) < n and len(ranked := ranked[(ranked - rows[-1]).abs().sum(axis=1) / 2 >= DISTINCT]):
+        rows.append(ranked.iloc[0])
+    return pd.DataFrame(rows)
+
+
+# --- where a loss has a gradient
+
+
+def optimise(loss: Loss, region: Region, *, steps: int = STEPS, rate: float = RATE) -> tuple[pd.Series, pd.Series]:
+    """Return the mixture of a region that minimises a convex loss, and the loss after each step (index `step`).
+
+    Exponentiated gradient from equal shares: α ← α·exp(−rate·∇) projected onto the region in KL divergence, which is
+    mirror descent (Kivinen & Warmuth 1997; MixMin 2502.10510). A step that would raise the loss is not taken, and the
+    rate halved. Weights stay above 1e-9, so that nothing is lost for good.
+    """
+    mixture = region.nearest(uniform(region.candidates))
+    value, slope = loss(mixture)
+    curve = [value]
+    for _ in range(steps):
+        slope = slope[region.candidates]
+        trial = region.nearest(mixture * np.exp(-rate * (slope - slope.min())))
+        found, after = loss(trial)
+        if found <= value:
+            mixture, value, slope = trial, found, after
+        else:
+            rate /= 2
+        curve.append(value)
+    return mixture, pd.Series(curve, name="loss").rename_axis("step")
+
+
+def macro_loss(gradient: Gradient, tasks: pd.DataFrame, spread: pd.Series | None = None) -> Loss:
+    """Return the loss that averages the families' mean losses, each in units of its `spread` (family → unit).
+
+    Without `spread` a family counts by its own unit, so that one whose loss moves most decides. Raises Refusal for a
+    task to be maximised.
+    """
+    if tasks["higher_is_better"].any():
+        raise Refusal(f"{tasks['higher_is_better'].idxmax()!r} is no loss: higher is better; leave it out")
+    weights = 1 / (tasks.groupby("family")["family"].transform("size") * tasks["family"].nunique())
+    weights = weights if spread is None else weights / tasks["family"].map(spread)
+
+    def loss(mixture: pd.Series) -> tuple[float, pd.Series]:
+        losses, slopes = gradient(mixture)
+        return float(weights @ losses[weights.index]), weights @ slopes.loc[weights.index]
+
+    return loss
+
+
+# --- rules: how the answer is taken
+
+
+def _top(predictor, pool: pd.DataFrame, n: int, by: Objective) -> Search:
+    yield from ()
+    return propose(predictor, pool, n, by)
+
+
+def _verified(predictor, pool: pd.DataFrame, n: int, by: Objective) -> Search:
+    final = apart(best(predictor, pool, len(pool), by), n)
+    final.index = pd.Index(["optimum", *(f"runner-up-{i}" for i in range(1, len(final)))], name="mixture")
+    return final.loc[by((yield final)).idxmin()]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How an answer is taken from a predictor and a pool: `take(predictor, pool, n, by)`, `n` mixtures by default."""
+
+    take: Callable[..., Search]
+    n: int
+    label: str
+    paper: str
+    asks: bool = False  # whether mixtures are scored before the answer
+
+
+RULES = {
+    "average": Rule(_top, TOP_K, "mean of the predicted top", "DeMix (2602.00747) 3; RegMix (2407.01492) 3"),
+    "single": Rule(_top, 1, "predicted best", "CLIMB (2504.13161)"),
+    "verified": Rule(_verified, FINALISTS, "best of the finalists, really scored", "MergeMix (2601.17858)", asks=True),
+}
+
+
+def winner(rule: str, predictor, pool: pd.DataFrame, n: int | None = None, by: Objective = macro_rank) -> Search:
+    """Return the search that ends in the answer of one of `RULES`, for `yield from`; `n`: None is the rule's own.
+
+    Raises Refusal for a rule that there is not.
+    """
+    if rule not in RULES:
+        raise Refusal(f"there is no rule {rule!r}; take one of {', '.join(RULES)}")
+    return RULES[rule].take(predictor, pool, n or RULES[rule].n, by)

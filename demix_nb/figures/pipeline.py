@@ -1,0 +1,215 @@
+"""Figures of the pipeline, from components to a trained winner: tables in, figure out.
+
+Each function's first sentence is its caption in the gallery, its arguments are the tables of its row there
+(`gallery.FIGURES`), as a run writes them.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from demix_nb.figures import colours, marks
+from demix_nb.figures.colours import GREY, INK
+from demix_nb.proxies import KINDS
+from demix_nb.scored import Scored
+
+CEILING = "ceiling"  # a second seed of the references
+REFERENCE = ("really trained", "d")  # label and marker of a model trained on the mixture itself
+
+
+def kind_label(kind: str, budget: float = 1.0) -> str:
+    """Return what a kind of proxy is called in figures; `budget`: the share of the tokens that trained ones got."""
+    return KINDS[kind].label + (f" ({budget:g})" if KINDS[kind].trains else "")
+
+
+def component_scores(scores: pd.DataFrame, tasks: pd.DataFrame) -> Figure:
+    """What each component gains (blue) or loses (red) against the base, component × task.
+
+    `scores` has a row `base`; shown are the tasks in the first one's unit.
+    """
+    unit = tasks["unit"].iloc[0]
+    shown = tasks[tasks["unit"] == unit]
+    sign = shown["higher_is_better"].map({True: 1, False: -1})
+    gain = ((scores.drop(index="base") - scores.loc["base"])[shown.index] * sign).rename(
+        columns=lambda name: name.removesuffix(f"_{unit}")
+    )
+    figure, ((axes,),) = marks.canvas(height=1.6 + 0.3 * len(gain))
+    marks.heat(axes, gain, unit=f"gain against the base, {_spelt(unit)}")
+    axes.set(ylabel="component")
+    return figure
+
+
+def _spelt(unit: str) -> str:
+    return {"bpb": "bits per byte", "acc": "share of items right"}.get(unit, unit)
+
+
+def loss_curves(curves: pd.DataFrame, corpora: pd.DataFrame) -> Figure:
+    """Training loss against tokens, a line per component in its family's colour and a dash of its own.
+
+    `curves`: index model (a component by its candidate), columns tokens, loss (nats per token).
+    """
+    families = corpora["family"]
+    hue, number = colours.families(families), families.groupby(families).cumcount()
+    figure, ((axes,),) = marks.canvas(height=3.4)
+    for name, mine in curves.groupby(level=0, sort=False):
+        smooth = mine.assign(value=mine["loss"].rolling(5, min_periods=1).mean(), thousand=mine["tokens"] / 1e3)
+        dash = marks.DASHES[number[name] % len(marks.DASHES)]
+        marks.lines(axes, smooth.set_index("thousand")[["value"]], dash=dash, colour=hue[families[name]], label=name)
+    axes.set(xlabel="thousand tokens trained on", ylabel="training loss, nats per token")
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def drift(table: pd.DataFrame) -> Figure:
+    """Size δ of every component's update, layer by layer (DeMix eq. 4); rows layers, columns components."""
+    figure, ((axes,),) = marks.canvas(height=1.4 + 0.24 * len(table))
+    marks.heat(axes, table, unit="δ, share of the layer's weights", signed=False)
+    axes.set(ylabel="layer")
+    return figure
+
+
+def cosines(table: pd.DataFrame) -> Figure:
+    """Cosine between the components' updates: which components moved the same way."""
+    figure, ((axes,),) = marks.canvas(height=1.6 + 0.34 * len(table))
+    marks.heat(axes, table, unit="cosine between updates")
+    return figure
+
+
+def merge_path(mixtures: pd.DataFrame, merged: pd.DataFrame, reference: pd.DataFrame, corpora: pd.DataFrame) -> Figure:
+    """Held-out score of two candidates along the way between their components, merged (lines) and really trained.
+
+    `mixtures` gives the way, from one candidate to the other; scores (bits per byte) are `heldout_<candidate>`.
+    """
+    start, end = mixtures.iloc[0].idxmax(), mixtures.iloc[-1].idxmax()
+    hue = colours.families(corpora["family"])
+    figure, ((axes,),) = marks.canvas(height=3.6)
+    for name, dash in ((start, "-"), (end, "--")):
+        colour, task = hue[corpora.loc[name, "family"]], f"heldout_{name}"
+        line = pd.DataFrame({"value": merged[task].to_numpy()}, mixtures.loc[merged.index, end])
+        marks.lines(axes, line, dash=dash, colour=colour, label=f"{name}, merged")
+        x, label = reference.index.astype(float), f"{name}, {REFERENCE[0]}"
+        marks.points(axes, x, reference[task], colour=colour, marker=REFERENCE[1], size=52, label=label)
+    axes.set(xlabel=f"weight of {end}, the rest is {start}", ylabel="held-out text, bits per byte (lower is better)")
+    axes.legend()
+    return figure
+
+
+def signal_to_noise(tasks: pd.DataFrame, *, least: float = 2.0) -> Figure:
+    """How many times more mixtures move a score than seeds do; below the dashed line a task is left out of the rank."""
+    table = tasks[["ratio", "family"]].dropna().sort_values("ratio")
+    hue = colours.families(tasks["family"])
+    figure, ((axes,),) = marks.canvas(height=0.9 + 0.26 * len(table))
+    axes.barh(table.index, table["ratio"], color=table["family"].map(hue))
+    axes.axvline(least, color=INK, lw=1, ls="--")
+    axes.set(xlabel="spread between mixtures / spread between seeds")
+    marks.plain_log(axes.xaxis)
+    axes.grid(axis="y", visible=False)
+    handles = [Line2D([], [], color=hue[name], lw=6, label=name) for name in hue]
+    figure.legend(handles=handles, loc="outside right upper")
+    return figure
+
+
+def fidelity_scatter(
+    mixtures: pd.DataFrame, merged: pd.DataFrame, reference: pd.DataFrame, tasks: pd.DataFrame, fidelity: pd.DataFrame
+) -> Figure:
+    """Merged proxy against really trained reference, family by family: the order, not the diagonal, is what counts."""
+    ranked = tasks.query("in_rank")
+    proxies, truth = (Scored(mixtures, scores, ranked).families for scores in (merged, reference))
+    rho = on_ranked(fidelity, tasks).loc["merged"].set_index("measure")["value"]
+    hue, unit = colours.families(ranked["family"]), _spelt(ranked["unit"].iloc[0])
+    figure, grid = marks.panels(truth.shape[1])
+    for axes, family in zip(grid, truth, strict=True):
+        marks.points(axes, proxies[family], truth[family], colour=hue[family], size=26)
+        title = marks.wrapped(f"{family}: ρ = {rho[f'rho_{family}']:.2f}", 28)
+        axes.set(title=title, xlabel=f"merged proxy, {unit}")
+    grid[0].set_ylabel(f"reference, {unit}")
+    return figure
+
+
+def on_ranked(fidelity: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:
+    """Return the fidelity on the suite whose tasks are in the rank."""
+    return fidelity[fidelity["suite"].isin(tasks.query("in_rank")["suite"])]
+
+
+def fidelity_cost(fidelity: pd.DataFrame, tasks: pd.DataFrame | None = None, *, measure: str = "rho_macro") -> Figure:
+    """Fidelity against the training tokens of a whole search, by kind of proxy; the grey band is a second training run.
+
+    Columns: measure, value, low, high, tokens (NaN for the ceiling), budget. Kinds of one cost stand side by side.
+    """
+    rows = fidelity if tasks is None else on_ranked(fidelity, tasks)
+    rows = rows[rows["measure"] == measure]
+    figure, ((axes,),) = marks.canvas(height=3.7)
+    if CEILING in rows.index:  # a study may have no second seeds
+        marks.band(axes, rows.loc[CEILING], "second seed of the references")
+    costs = rows.drop(index=CEILING, errors="ignore")["tokens"].groupby(level=0, sort=False).first()
+    beside = costs.groupby(costs).cumcount() - (costs.groupby(costs).transform("size") - 1) / 2
+    for kind in costs.index:
+        table = rows.loc[[kind]].sort_values("tokens")
+        table = table.set_index(table["tokens"] / 1e6 * 1.07 ** beside[kind])
+        _kind_at_its_cost(axes, kind, table)
+    axes.set(xlabel="million training tokens of a search", ylabel=_measure(measure))
+    marks.plain_log(axes.xaxis)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def _kind_at_its_cost(axes: Axes, kind: str, table: pd.DataFrame) -> None:
+    axes.vlines(table.index, table["low"], table["high"], color=INK, lw=1.2, alpha=0.5)
+    look = {"ls": ":" if len(table) > 1 else "", "lw": 1, "ms": 8, "color": INK, "mec": "white", "mew": 0.5}
+    axes.plot(table.index, table["value"], marker=KINDS[kind].marker, label=KINDS[kind].label, **look)
+
+
+def _measure(name: str) -> str:
+    spelt = {"rho_macro": "Spearman's ρ, mean over the families", "rho_rank": "Spearman's ρ of the macro rank"}
+    return spelt.get(name, name)
+
+
+def search_rounds(
+    rounds: pd.DataFrame, searched: pd.DataFrame, scores: pd.DataFrame, named: pd.DataFrame, named_scores: pd.DataFrame,
+    tasks: pd.DataFrame,
+) -> Figure:  # fmt: skip
+    """Macro rank of every mixture scored, round by round, and of the mixture proposed, merged and scored (dashed)."""
+    ranked = tasks.query("in_rank")
+    winner = Scored(named, named_scores, ranked).of(named.index[:1])
+    place = winner.places(Scored(searched, scores, ranked))["macro"].iloc[0]
+    figure, ((axes,),) = marks.canvas(height=3.4)
+    # spread by order of scoring: a random jitter would draw another picture every time
+    aside = 0.2 * np.sin(2.4 * np.arange(len(rounds)))
+    marks.points(axes, rounds["round"] + aside, rounds["rank"], colour=GREY, label="mixture scored")
+    best = rounds.groupby("round")["rank"].min().cummin().to_frame("value")
+    marks.lines(axes, best, marker="o", label="best so far")
+    axes.axhline(place, color=INK, ls="--", lw=1, label="mixture proposed")
+    axes.invert_yaxis()
+    axes.set(xlabel="round of the search", ylabel="macro rank (1 = best)", xticks=best.index)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def mixtures(named: pd.DataFrame, corpora: pd.DataFrame) -> Figure:
+    """Shares of the candidates, a bar per mixture; hues are families, shades their candidates."""
+    figure, ((axes,),) = marks.canvas(height=1.1 + 0.42 * len(named) + 0.14 * named.shape[1] / 4)
+    marks.bars(axes, named[list(corpora.index)], colours.candidates(corpora["family"].to_dict()))
+    axes.set(xlabel="share of the mixture", xlim=(0, 1))
+    axes.grid(visible=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def quality(models: pd.DataFrame, references: pd.DataFrame) -> Figure:
+    """Place of really trained mixtures among the references: a dot per seed, a line and a number at their mean.
+
+    Columns: strategy, seed, place; 1 is best of references + 1.
+    """
+    means = models.groupby("strategy", sort=False)["place"].mean().sort_values()
+    figure, ((axes,),) = marks.canvas(height=0.9 + 0.34 * len(means))
+    heights = models["strategy"].map(list(means.index).index) + 0.1 * (models["seed"] - models["seed"].mean())
+    marks.points(axes, models["place"], heights, colour=GREY, size=30)
+    for height, mean in enumerate(means):
+        axes.plot([mean, mean], [height - 0.28, height + 0.28], color=INK, lw=2)
+        axes.text(1.01, height, f"mean {mean:.1f}", transform=axes.get_yaxis_transform(), va="center")
+    axes.set(xlabel=f"place by macro rank among {len(references)} references (1 = best)")
+    axes.set_xlim(0.3, len(references) + 1.7)
+    marks.rows(axes, means.index)
+    return figure

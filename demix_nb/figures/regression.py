@@ -1,0 +1,151 @@
+"""Figures of what predictors learn: curves, errors, spread, and the interactions they find. Tables in, figure out.
+
+Predictors have no colours: each has a dash, and its label at the line's end.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from demix_nb.figures import marks
+from demix_nb.figures.colours import GREY, INK
+from demix_nb.interactions import square
+from demix_nb.predictors import PREDICTORS
+
+
+def label(predictor: str) -> str:
+    """Return what a predictor is called in figures: its own name where no row knows better."""
+    return PREDICTORS[predictor].label if predictor in PREDICTORS else predictor
+
+
+def dash(predictor: str) -> object:
+    """Return how a predictor's line is dashed."""
+    return PREDICTORS[predictor].dash if predictor in PREDICTORS else "-"
+
+
+def learning_curves(curve: pd.DataFrame, *, least: float | None = None) -> Figure:
+    """Spearman's ρ against the number of runs, a panel per test set, a line per predictor, with 95 % intervals.
+
+    `curve`: index predictor, columns runs, test, rho, low, high (`judging.over_subsets`). The vertical axis begins at
+    `least`, or at the tenth below the lowest ρ; what is below leaves the panel.
+    """
+    tests = list(pd.unique(curve["test"]))
+    figure, grid = marks.panels(len(tests), height=3.6, sharey=True)
+    low = np.floor(10 * max(curve["rho"].min(), 0)) / 10 if least is None else least
+    grid[0].set(ylabel="Spearman's ρ on unseen mixtures", ylim=(low, 1.005))
+    for axes, test in zip(grid, tests, strict=True):
+        mine = curve[curve["test"] == test].rename(columns={"rho": "value"})
+        for predictor, rows in mine.groupby(level=0, sort=False):
+            table = rows.set_index("runs").sort_index().dropna(subset="value")
+            marks.lines(axes, table[["value"]], dash=dash(predictor), marker=".", width=1.3)  # one size is no line
+            axes.vlines(table.index, table["low"], table["high"], color=INK, lw=3, alpha=0.12)
+        _runs(axes, test, sorted(set(mine["runs"])))
+    last = mine.sort_values("runs").groupby(level=0, sort=False)["value"].last().dropna().clip(lower=low)
+    marks.ends(grid[-1], last.rename(label).to_dict())
+    return figure
+
+
+def _runs(axes: Axes, test: str, sizes: list[int]) -> None:
+    axes.set(xscale="log", title=test, xlabel="runs fitted")
+    axes.set_xticks(sizes, sizes)
+    axes.minorticks_off()
+
+
+def predicted_against_true(predictions: pd.DataFrame, *, unit: str = "") -> Figure:
+    """What each predictor predicted against what came out, for the first task on the first test set.
+
+    `predictions`: index mixture, columns predictor, test, task, predicted, true; the diagonal is perfection.
+    """
+    task = predictions["task"].iloc[0]
+    mine = predictions[(predictions["test"] == predictions["test"].iloc[0]) & (predictions["task"] == task)]
+    shown = list(pd.unique(mine["predictor"]))
+    figure, grid = marks.panels(len(shown), height=2.9, sharey=True)
+    for axes, name in zip(grid, shown, strict=True):
+        rows = mine[mine["predictor"] == name]
+        marks.points(axes, rows["true"], rows["predicted"], size=12, diagonal=True)
+        axes.set(title=label(name))
+    grid[0].set_ylabel("predicted")
+    figure.supxlabel(f"true: {task}{unit and ', '}{unit}", fontsize="medium")
+    return figure
+
+
+def residuals(predictions: pd.DataFrame) -> Figure:
+    """Errors of each predictor by task, in standard deviations of the task: median and 5–95 %, offset is bias.
+
+    Columns as for `predicted_against_true`, whose test set it takes.
+    """
+    mine = predictions[predictions["test"] == predictions["test"].iloc[0]]
+    scale = mine.drop_duplicates(["task", "true"]).groupby("task")["true"].std()
+    error = (mine["predicted"] - mine["true"]) / mine["task"].map(scale)
+    parts = error.groupby([mine["predictor"], mine["task"]], sort=False).quantile([0.05, 0.5, 0.95]).unstack()
+    spread = parts.set_axis(["low", "value", "high"], axis=1)
+    shown = list(pd.unique(mine["predictor"]))
+    figure, grid = marks.panels(len(shown), height=0.9 + 0.3 * mine["task"].nunique(), sharey=True, sharex=True)
+    for axes, name in zip(grid, shown, strict=True):
+        marks.dots(axes, spread.loc[name])
+        axes.axvline(0, color=GREY, lw=0.8)
+        axes.set(title=label(name))
+        marks.rows(axes, spread.loc[name].index)
+    figure.supxlabel("predicted − true, standard deviations of the task", fontsize="medium")
+    return figure
+
+
+def coverage(table: pd.DataFrame) -> Figure:
+    """Share of unseen runs inside the predicted interval against the interval's level: on the diagonal is honest.
+
+    `table`: index predictor, columns level, covered.
+    """
+    figure, ((axes,),) = marks.canvas(height=3.4)
+    axes.plot([0, 1], [0, 1], color=GREY, lw=1)
+    axes.set(xlabel="level of the predicted interval", ylabel="share of unseen runs inside it", ylim=(0, 1.02))
+    axes.set_xlim(table["level"].min() - 0.03, 1)
+    for name, rows in table.groupby(level=0, sort=False):
+        line = rows.set_index("level")["covered"].to_frame("value")
+        marks.lines(axes, line, dash=dash(name), marker="o")
+    last = table.groupby(level=0, sort=False)["covered"].last()
+    marks.ends(axes, {"honest": 1.0} | last.rename(label).to_dict())
+    return figure
+
+
+def effects(table: pd.DataFrame, *, kind: str, title: str = "", level: float = 0.05) -> Figure:
+    """What more of a candidate does to a task: blue helps, red hurts, crossed out is what could as well be noise.
+
+    `table`: index candidate, columns task, effect, q (false discovery rate), kind (linear or curved); positive effects
+    help, whatever the score's direction. Crossed out where q exceeds `level`.
+    """
+    mine = table[table["kind"] == kind]
+    names, tasks = list(pd.unique(mine.index)), list(pd.unique(mine["task"]))
+    effect, q = (mine.set_index("task", append=True)[name].unstack().loc[names, tasks] for name in ("effect", "q"))
+    figure, ((axes,),) = marks.canvas(height=1.7 + 0.28 * len(names))
+    marks.heat(axes, effect, unit="standard deviations per unit of share", written="", crossed=~(q < level))
+    axes.set(ylabel="more of", title=title)
+    return figure
+
+
+def pairs(table: pd.DataFrame, *, level: float = 0.05) -> Figure:
+    """Which two candidates do more together than apart (blue) for one task, or less (red); crossed out may be noise.
+
+    `table`: index first, columns second, task, effect (second difference, per unit of share squared), q.
+    """
+    both = table.set_index("second", append=True)
+    effect, q = square(both["effect"]), square(both["q"])
+    figure, ((axes,),) = marks.canvas(height=1.7 + 0.3 * len(effect))
+    certain = (q < level) | q.isna()  # a candidate is no pair with itself
+    marks.heat(axes, effect, unit="standard deviations per unit² of share", written="", crossed=~certain)
+    axes.set(title=f"{table['task'].iloc[0]}: together or apart?")
+    return figure
+
+
+def pair_path(table: pd.DataFrame) -> Figure:
+    """A task along the edge from one candidate to another, a line per predictor.
+
+    `table`: index first, columns second, predictor, task, share (of the second), predicted.
+    """
+    first, second, task = table.index[0], table["second"].iloc[0], table["task"].iloc[0]
+    figure, ((axes,),) = marks.canvas(height=3.4)
+    for name, rows in table.groupby("predictor", sort=False):
+        marks.lines(axes, rows.set_index("share")["predicted"].to_frame("value"), dash=dash(name))
+    axes.set(xlabel=f"share of {second}, the rest is {first}", ylabel=f"{task},\nstandard deviations from the mean")
+    marks.ends(axes, table.groupby("predictor", sort=False)["predicted"].last().rename(label).to_dict())
+    return figure

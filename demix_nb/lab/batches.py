@@ -1,0 +1,73 @@
+"""What a model reads, and in which order: a recipe's shares met exactly, every block of text once before any repeats.
+
+Sequences are apportioned to candidates by largest remainder instead of drawn at random, and each candidate has a random
+stream of its own, so that two recipes see the same text in the same order as far as their shares overlap: comparing
+mixtures then compares no luck of the draw.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Int64, Integer
+
+from demix_nb.lab.corpora import Corpora
+from demix_nb.lab.jobs import Job
+from demix_nb.store import Refusal
+
+
+def apportion(recipe: Mapping[str, float], sequences: int) -> dict[str, int]:
+    """Return how many of `sequences` each candidate gets, by largest remainder, so that shares are met exactly."""
+    shares = {name: share for name, share in recipe.items() if share > 0}
+    counts = {name: int(share * sequences) for name, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda name: counts[name] - shares[name] * sequences)
+    for name in by_remainder[: sequences - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+def sequences_of(
+    tokens: Integer[np.ndarray, " n"], count: int, context: int, *, rng: np.random.Generator
+) -> Int64[np.ndarray, "count length"]:
+    """Return `count` blocks of context + 1 tokens: every block once in random order, then again in another order."""
+    blocks = (len(tokens) - 1) // context
+    if blocks < 1:
+        raise Refusal(f"{len(tokens)} tokens are fewer than one sequence of {context}; give the candidate more text")
+    epochs = -(-count // blocks)
+    order = np.concatenate([rng.permutation(blocks) for _ in range(epochs)])[:count]
+    return np.asarray(tokens)[order[:, None] * context + np.arange(context + 1)].astype(np.int64)
+
+
+def streams(job: Job, candidates: Sequence[str]) -> list[np.random.Generator]:
+    """Return a random generator per candidate, and one more for what picks among them."""
+    return np.random.default_rng(job.seed).spawn(len(candidates) + 1)
+
+
+def batches(job: Job, corpora: Corpora) -> Iterator[Int64[torch.Tensor, "batch length"]]:
+    """Yield the training batches of `job`, sequences of all candidates shuffled together."""
+    counts, context = apportion(job.recipe, job.steps * job.rows), job.architecture.context
+    *texts, shuffling = streams(job, corpora.candidates)
+    data = np.concatenate(
+        [
+            sequences_of(corpora.train[name], counts[name], context, rng=rng)
+            for name, rng in zip(corpora.candidates, texts, strict=True)
+            if counts.get(name)
+        ]
+    )
+    order = shuffling.permutation(len(data))
+    for step in range(job.steps):
+        yield torch.from_numpy(data[order[step * job.rows : (step + 1) * job.rows]])
+
+
+def text_of(job: Job, corpora: Corpora) -> Mapping[str, Iterator[Int64[np.ndarray, " length"]]]:
+    """Return each candidate's endless sequences: those that `batches` takes, epoch by epoch."""
+    named = zip(corpora.candidates, streams(job, corpora.candidates), strict=False)
+    return {name: blocks(corpora.train[name], job.architecture.context, rng=rng) for name, rng in named}
+
+
+def blocks(
+    tokens: Integer[np.ndarray, " n"], context: int, *, rng: np.random.Generator
+) -> Iterator[Int64[np.ndarray, " length"]]:
+    """Yield sequences of context + 1 tokens without end, every block once before any comes again."""
+    while True:
+        yield from sequences_of(tokens, max((len(tokens) - 1) // context, 1), context, rng=rng)

@@ -1,0 +1,293 @@
+"""Candidate datasets on disk: built once from the texts of every candidate, then loaded by whoever trains or scores.
+
+Each candidate is read in an order decided by a seed, cleaned and split (`clean`), and turned into one array of tokens
+and a set of held-out documents. One byte-level BPE tokenizer learns from all candidates equally. Everything lies in one
+folder under a manifest of hashes, so that a folder is either whole and as written, or refused. Corpora that are changed
+on purpose are in `variants`.
+
+Source: DeMix (arXiv 2602.00747) 3 and appendix A.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from jaxtyping import UInt
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from demix_nb import store
+from demix_nb.lab import clean as cleaning
+from demix_nb.lab.clean import REASONS, Cleaned, check_amount, clean, drop_leaks, size_of
+from demix_nb.lab.text import AMOUNTS, BUILTIN, Reader, origin, own, read_text, records
+from demix_nb.parallel import fan_out
+from demix_nb.store import Refusal
+
+FAMILIES = ("general", "math", "code")
+TABLE = "corpora.csv"
+END = "<|endoftext|>"  # follows every document
+BYTES = 256  # tokens that a byte-level vocabulary begins with
+TOKENIZER_BYTES = 1_000_000  # text of each candidate that the tokenizer learns from
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """Candidate datasets on disk, ready to train and score on.
+
+    `train`: one memory-mapped array of token ids per candidate, every document followed by the end-of-text token.
+    `heldout`: documents that share no source with the training text. `families`: candidate → family. `key`: hash of
+    text, tokenizer, families and general candidate.
+    `table` (index `candidate`): `family`; `read`, documents looked at; then how many were dropped as `generated`,
+    `surplus` (beyond the source's share of the split), `short`, `characters`, `exact`, `near` (repeats) and `leak`
+    (repeats a held-out document of another candidate); `train_documents`, `train_tokens` (with ends), `train_bytes`
+    (UTF-8), `heldout_documents`, `heldout_tokens` (without ends), `heldout_bytes`.
+    """
+
+    directory: Path
+    key: str
+    general: str
+    families: dict[str, str]
+    train: dict[str, UInt[np.ndarray, " tokens"]] = field(repr=False)
+    heldout: dict[str, list[str]] = field(repr=False)
+    table: pd.DataFrame = field(repr=False)
+
+    @property
+    def candidates(self) -> list[str]:
+        return list(self.families)
+
+    @cached_property
+    def tokenizer(self):
+        """The shared tokenizer as a PreTrainedTokenizerFast; transformers is imported here only, text needs none."""
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast.from_pretrained(self.directory / "tokenizer")
+
+
+def build(
+    directory: str | Path,
+    *,
+    sources: str | Path = "builtin",
+    families: str | Path | None = None,
+    megabytes: float,
+    vocab_size: int,
+    heldout_kb: float,
+    seed: int,
+    general: str = "general",
+    n_jobs: int = 1,
+) -> Corpora:
+    """Make the candidate datasets under `directory`, or load them when they were made from the same inputs.
+
+    `sources`: "builtin", or a folder with a file or folder per candidate (see `text.own`). `families`: a YAML file
+    `candidate: family`; without it, the part of the name before `_` if that is general, math or code, else the whole
+    name. `megabytes` (1e6 bytes) bounds the training text of each own candidate, or of the largest built-in one, which
+    the others follow (`text.AMOUNTS`); `heldout_kb` (1e3 bytes) is held out of each on top. `general` names the
+    candidate that the base model is trained on.
+
+    Raises Refusal for sizes out of range, for missing, unreadable or too little text, for families that do not fit the
+    candidates, and where the folder cannot be written.
+    """
+    check_sizes(megabytes, vocab_size, heldout_kb)
+    directory, readers = Path(directory), BUILTIN if sources == "builtin" else own(Path(sources))
+    check_candidates(list(readers), general)
+    header = {"general": general, "families": assign_families(list(readers), families)}
+    code = [store.file_hash(path) for path in (__file__, cleaning.__file__)]
+    inputs = store.content_hash(code, header, megabytes, vocab_size, heldout_kb, seed, origin(readers))
+    if (before := made(directory, inputs)) is not None:
+        return before
+    _clear(directory)
+    cleaned = _cleaned(readers, megabytes * 1e6, heldout_kb * 1e3, seed, n_jobs)
+    tokenizer = train_tokenizer({name: list(candidate.train) for name, candidate in cleaned.items()}, vocab_size)
+    _write(directory, cleaned, tokenizer, header | {"inputs": inputs})
+    return load(directory)
+
+
+def _cleaned(readers: Mapping[str, Reader], train: float, heldout: float, seed: int, n_jobs: int) -> dict[str, Cleaned]:
+    """Return the documents of every candidate, cleaned side by side and without leaks; sizes are bytes."""
+    amounts = AMOUNTS if readers is BUILTIN else dict.fromkeys(readers, 1.0)
+    budgets = {name: {"heldout": heldout, "train": train * amounts[name]} for name in readers}
+    calls = [(name, reader, budgets[name], seed) for name, reader in readers.items()]
+    cleaned = dict(zip(readers, fan_out(_candidate, calls, n_jobs=n_jobs, ordered=True), strict=True))
+    drop_leaks(cleaned)
+    for name, candidate in cleaned.items():
+        check_amount(name, candidate, heldout)
+    return cleaned
+
+
+def _candidate(name: str, reader: Reader, budget: Mapping[str, float], seed: int) -> Cleaned:
+    order, places = np.random.default_rng([seed, *name.encode()]).spawn(2)
+    return clean(reader(order), budget, rng=places)
+
+
+def load(directory: str | Path) -> Corpora:
+    """Load what `build` wrote; raises Refusal naming a file that is missing or whose content has changed."""
+    directory = Path(directory)
+    manifest = _manifest(directory)
+    files, remedy = manifest["files"], f"delete {directory / 'corpora.json'} and build again"
+    for name, expected in files.items():
+        if not (directory / name).is_file():
+            raise Refusal(f"{directory / name} is missing; {remedy}")
+        if store.file_hash(directory / name) != expected:
+            raise Refusal(f"{directory / name} is not what was written (its sha256 differs); {remedy}")
+    names = manifest["families"]
+    contents = {name: digest for name, digest in files.items() if name != TABLE}  # what was counted decides no model
+    return Corpora(
+        directory=directory,
+        key=store.content_hash(contents, list(names.items()), manifest["general"]),
+        general=manifest["general"],
+        families=names,
+        train={name: np.load(directory / f"train/{name}.npy", mmap_mode="r") for name in names},
+        heldout={name: list(records(directory / f"heldout/{name}.jsonl")) for name in names},
+        table=store.read(directory / TABLE, "corpora"),
+    )
+
+
+def made(directory: Path, inputs: str) -> Corpora | None:
+    """Return the corpora that lie in `directory` if made from the same inputs; raises Refusal as `load`."""
+    same = (directory / "corpora.json").exists() and _manifest(directory)["inputs"] == inputs
+    return load(directory) if same else None
+
+
+def _manifest(directory: Path) -> dict:
+    try:
+        return json.loads((directory / "corpora.json").read_text("utf-8"))
+    except FileNotFoundError:
+        remedy = "make them (`demix-nb run components`) or check the path"
+        raise Refusal(f"no corpora under {directory}; {remedy}") from None
+    except ValueError as error:
+        raise Refusal(f"{directory / 'corpora.json'} is damaged ({error}); delete it and build again") from error
+
+
+def _clear(directory: Path) -> None:
+    """Make the folder ready to be written, and what is in it invalid; raises Refusal before any work is done."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+        (directory / "corpora.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise Refusal(f"cannot write to {directory}: {error.strerror}; choose another folder") from error
+
+
+def check_sizes(megabytes: float, vocab_size: int, heldout_kb: float) -> None:
+    """Raise Refusal for amounts of text that are not positive and for a vocabulary without room for every byte."""
+    if not (megabytes > 0 and heldout_kb > 0):
+        raise Refusal(f"megabytes is {megabytes} and heldout_kb {heldout_kb}; both are amounts of text, above 0")
+    if vocab_size <= BYTES:
+        raise Refusal(f"vocab_size is {vocab_size}, but it must be above {BYTES}: every byte and the end of text")
+
+
+def check_candidates(candidates: list[str], general: str) -> None:
+    """Raise Refusal unless there are at least two candidates and `general` is one of them."""
+    if len(candidates) < 2:
+        raise Refusal(f"only one candidate, {candidates[0]!r}: nothing to mix; give at least two files or folders")
+    if general not in candidates:
+        choose = f"say which one the base is trained on, as in general={candidates[0]!r}"
+        raise Refusal(f"no candidate {general!r} among {', '.join(candidates)}; {choose}")
+
+
+def assign_families(candidates: list[str], path: str | Path | None = None) -> dict[str, str]:
+    """Return candidate → family, from a YAML file or the names; raises Refusal where file and candidates differ."""
+    if path is None:
+        return {name: name.split("_")[0] if name.split("_")[0] in FAMILIES else name for name in candidates}
+    try:
+        given = yaml.safe_load(read_text(Path(path)))
+    except (OSError, yaml.YAMLError) as error:
+        raise Refusal(f"cannot read families from {path}: {error}") from error
+    if not isinstance(given, dict):
+        raise Refusal(f"{path} must have a line `candidate: family` for each of {', '.join(candidates)}")
+    if unknown := [name for name in given if name not in candidates]:
+        raise Refusal(f"{path} names unknown candidate {unknown[0]!r}; the candidates are {', '.join(candidates)}")
+    if missing := [name for name in candidates if name not in given]:
+        raise Refusal(f"{path} has no family for candidate {missing[0]!r}; add a line `{missing[0]}: family`")
+    return {name: str(given[name]) for name in candidates}
+
+
+# ---- tokens and files
+
+
+def train_tokenizer(texts: Mapping[str, list[str]], vocab_size: int) -> Tokenizer:
+    """Train byte-level BPE on as much text of one candidate as of another; a small one is read more than once."""
+    tokenizer = Tokenizer(models.BPE())
+    # single digits, as in Qwen's tokenizers: else arithmetic depends on which numbers happened to be frequent
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+    )
+    amount = min(TOKENIZER_BYTES, max(map(size_of, texts.values())))
+    tokenizer.train_from_iterator((text for name in texts for text in _first(texts[name], amount)), trainer)
+    if (size := tokenizer.get_vocab_size()) != vocab_size:
+        raise Refusal(f"vocab_size is {vocab_size}, but this text gives {size}; lower it or give more text")
+    tokenizer.encode_special_tokens = True  # a document that spells the end-of-text token must not end there
+    return tokenizer
+
+
+def _first(texts: list[str], amount: int) -> Iterator[str]:
+    """Yield texts, from the start again where they run out, until `amount` bytes are reached."""
+    for text in cycle(texts):
+        if amount <= 0:
+            return
+        yield text
+        amount -= len(text.encode())
+
+
+def encode(tokenizer: Tokenizer, texts: Iterable[str]) -> UInt[np.ndarray, " tokens"]:
+    """Return the token ids of the documents, each followed by the end-of-text token."""
+    end = [tokenizer.token_to_id(END)]
+    ids = [found.ids + end for found in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+    return np.concatenate(ids).astype(np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32)
+
+
+def _write(directory: Path, cleaned: Mapping[str, Cleaned], tokenizer: Tokenizer, header: dict) -> None:
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "pad_token": END}
+    rows, train = {}, {name: encode(tokenizer, candidate.train) for name, candidate in cleaned.items()}
+    for name, candidate in cleaned.items():
+        rows[name] = {"family": header["families"][name]}
+        rows[name] |= {reason: candidate.counts[reason] for reason in ("read", *REASONS)}
+        for split, texts in (("train", candidate.train), ("heldout", candidate.heldout)):
+            rows[name] |= {f"{split}_documents": len(texts), f"{split}_bytes": size_of(texts)}
+        heldout_tokens = len(encode(tokenizer, candidate.heldout)) - len(candidate.heldout)
+        rows[name] |= {"train_tokens": len(train[name]), "heldout_tokens": heldout_tokens}
+    keep(
+        directory,
+        {"tokenizer_config.json": json.dumps(config), "tokenizer.json": tokenizer.to_str()},
+        pd.DataFrame.from_dict(rows, "index").rename_axis("candidate"),
+        train,
+        {name: list(candidate.heldout) for name, candidate in cleaned.items()},
+        header,
+    )
+
+
+def keep(
+    directory: Path,
+    tokenizer: Mapping[str, str],
+    table: pd.DataFrame,
+    train: Mapping[str, np.ndarray],
+    heldout: Mapping[str, Sequence[str]],
+    header: dict,
+) -> None:
+    """Write everything that `load` reads; the manifest with the hashes of all files comes last and makes them valid.
+
+    `tokenizer`: file name → text. `header`: inputs, general, families.
+    """
+    texts = {f"tokenizer/{name}": text for name, text in tokenizer.items()}
+    for name, documents in heldout.items():
+        texts[f"heldout/{name}.jsonl"] = "".join(json.dumps({"text": text}) + "\n" for text in documents)
+    arrays = {f"train/{name}.npy": array for name, array in train.items()}
+    for path, array in arrays.items():
+        with store.atomic(directory / path) as temporary, open(temporary, "wb") as file:
+            np.save(file, array)
+    for path, text in texts.items():
+        with store.atomic(directory / path) as temporary:
+            temporary.write_text(text, "utf-8")
+    store.write(table, directory / TABLE, "corpora")
+    files = {path: store.file_hash(directory / path) for path in [*arrays, *texts, TABLE]}
+    with store.atomic(directory / "corpora.json") as temporary:
+        temporary.write_text(json.dumps(header | {"files": files}, indent=1), "utf-8")

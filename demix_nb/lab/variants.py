@@ -1,0 +1,275 @@
+"""Candidate datasets changed on purpose: spoilt, repeated, divided, pruned, or rewritten in any other way.
+
+What does a search make of bad text, of text without deduplication, of finer candidates? A variant is an ordinary
+`Corpora` in a folder of its own with the tokenizer and the held-out documents of its origin, so that models trained on
+either are scored alike. Functions on token arrays change one candidate's text, `rewritten` makes a variant of that;
+`divided` cuts candidates into parts; `prune` drops what a small model finds too easy (boilerplate) or too hard (often
+no text at all) among the documents of each candidate: code and prose differ more than good text and bad.
+
+Sources: finer partition and preprocessing are ablations of DeMix (arXiv 2602.00747; Table 7 and appendix A). How it
+divides is not public; we cut along the direction in which a candidate's documents differ most. Pruning: Perplexed by
+Perplexity (arXiv 2405.20541), whose reference model is small like ours.
+"""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Integer, UInt
+from sklearn.decomposition import PCA
+from sklearn.feature_extraction.text import TfidfVectorizer
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from demix_nb import store
+from demix_nb.lab.corpora import Corpora, keep, load, made
+from demix_nb.lab.jobs import read_record
+from demix_nb.lab.train import PADDING, next_token_losses
+from demix_nb.store import Refusal
+
+Tokens = UInt[np.ndarray, "_"]  # of any number
+Document = Integer[np.ndarray, "_"]  # tokens of any number, the last the end of text
+POOL = 8  # documents that repeats are copies of: boilerplate is few texts, many times
+DROP = 0.02  # share of the documents, both tails together, DeMix appendix A
+ROWS = 32  # windows read at a time
+
+
+def documents(tokens: Integer[np.ndarray, " n"], end: int) -> list[Document]:
+    """Cut a token array after every end-of-text token."""
+    return [part for part in np.split(np.asarray(tokens), np.flatnonzero(tokens == end) + 1) if len(part)]
+
+
+# ---- one candidate's text, changed
+
+
+def corrupted(
+    tokens: UInt[np.ndarray, " tokens"], share: float, end: int, *, rng: np.random.Generator
+) -> UInt[np.ndarray, " tokens"]:
+    """Return the tokens with a random `share` of the documents shuffled word by word into nonsense.
+
+    `end` is the token that closes a document; ends stay in place, so do the counts of every token.
+    """
+    _share(share, "share")
+    noisy, stops = np.array(tokens), np.flatnonzero(np.asarray(tokens) == end)
+    starts = np.concatenate([[0], stops[:-1] + 1])
+    for document in rng.permutation(len(stops))[: round(share * len(stops))]:
+        span = slice(starts[document], stops[document])
+        noisy[span] = rng.permutation(noisy[span])
+    return noisy
+
+
+def repeated(tokens: Tokens, share: float, end: int, *, rng: np.random.Generator) -> Tokens:
+    """Return about as many tokens, a `share` of them copies of a few of the documents, in random order.
+
+    That is text as it comes before deduplication; `unrepeated` finds back what is left of the original.
+    """
+    _share(share, "share")
+    texts = documents(tokens, end)
+    texts = [texts[i] for i in rng.permutation(len(texts))]
+    sizes = np.cumsum([len(text) for text in texts])
+    kept = texts[: max(int(np.searchsorted(sizes, (1 - share) * sizes[-1], side="right")), 1)]
+    missing, copies = sizes[-1] - sum(map(len, kept)), []
+    while missing > 0:
+        copies.append(kept[len(copies) % min(POOL, len(kept))])
+        missing -= len(copies[-1])
+    mixed = [*kept, *copies]
+    return np.concatenate([mixed[i] for i in rng.permutation(len(mixed))])
+
+
+def unrepeated(tokens: Tokens, end: int) -> Tokens:
+    """Return the tokens without documents that occurred before, token by token."""
+    return np.concatenate(list({text.tobytes(): text for text in reversed(documents(tokens, end))}.values())[::-1])
+
+
+# ---- whole corpora
+
+
+def rewritten(
+    corpora: Corpora,
+    directory: str | Path,
+    tokens: Mapping[str, Tokens],
+    *,
+    inputs: str = "rewritten",
+    reason: str = "",
+) -> Corpora:
+    """Return a copy of `corpora`, written whole under `directory`, in which some candidates have other training tokens.
+
+    Tokenizer and held-out documents stay. `inputs` says what the tokens were made from; with `reason` the table gains a
+    column of that name, the documents that are gone. Raises Refusal for an unknown candidate or a folder that cannot
+    be written.
+    """
+    _known(tokens, corpora)
+    table, train = corpora.table.copy(), dict(corpora.train) | dict(tokens)
+    if reason:
+        table[reason] = 0
+    for name, array in tokens.items():
+        sizes = _sizes(corpora, documents(array, corpora.tokenizer.eos_token_id))
+        if reason:
+            table.loc[name, reason] = table.loc[name, "train_documents"] - sizes["train_documents"]
+        table.loc[name, list(sizes)] = list(sizes.values())
+    return _written(corpora, directory, table, train, corpora.heldout, inputs)
+
+
+def divided(corpora: Corpora, directory: str | Path, parts: Mapping[str, int]) -> Corpora:
+    """Return corpora in which the named candidates are cut into `<candidate>-1`, `<candidate>-2`, … of equal tokens.
+
+    A candidate's documents are ordered along the first principal component of their TF-IDF token counts, and cut
+    there; held-out documents are dealt out by the same component (a part may get none). The general candidate stays
+    whole, since every recipe is diluted with it. Made once: a folder made from the same text is loaded.
+
+    Raises Refusal for an unknown candidate, the general one, fewer than 2 parts or more than documents, and where the
+    folder cannot be written.
+    """
+    _known(parts, corpora)
+    for name, number in parts.items():
+        if name == corpora.general or not 2 <= number <= corpora.table.loc[name, "train_documents"]:
+            raise Refusal(
+                f"{name!r} cannot be cut into {number} parts: the general candidate stays whole, others have 2 parts "
+                f"or more and at most one per document ({corpora.table.loc[name, 'train_documents']})"
+            )
+    inputs = store.content_hash("divided", store.file_hash(__file__), corpora.key, dict(parts))
+    if (before := made(Path(directory), inputs)) is not None:
+        return before
+    train, heldout, rows = {}, {}, {}
+    for name in corpora.candidates:
+        if name not in parts:
+            train[name], heldout[name], rows[name] = corpora.train[name], corpora.heldout[name], corpora.table.loc[name]
+            continue
+        for number, (texts, unseen) in enumerate(_parts(corpora, name, parts[name]), start=1):
+            part = f"{name}-{number}"
+            train[part], heldout[part] = np.concatenate(texts), unseen
+            rows[part] = pd.Series(_row(corpora, name, texts, unseen))
+    table = pd.DataFrame(rows).T.infer_objects().rename_axis("candidate")
+    return _written(corpora, directory, table, train, heldout, inputs)
+
+
+def prune(corpora: Corpora, reference: str | Path, directory: str | Path, *, drop: float = DROP) -> Corpora:
+    """Return the corpora without the tails of each candidate, made under `directory` unless they lie there already.
+
+    `reference` is a checkpoint of ours that reads the documents. `table` gains a column `perplexity`, the documents
+    dropped. Raises Refusal for a checkpoint without record, a share outside [0, 1), and where the folder cannot be
+    written.
+    """
+    _share(drop, "drop", below=1)
+    inputs = store.content_hash("pruned", corpora.key, read_record(reference)["key"], drop)
+    if (before := made(Path(directory), inputs)) is not None:
+        return before
+    model = AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32).eval()
+    kept = {name: np.concatenate(_kept(model, corpora, name, drop)) for name in corpora.candidates}
+    return rewritten(corpora, directory, kept, inputs=inputs, reason="perplexity")
+
+
+def _parts(corpora: Corpora, name: str, number: int) -> list[tuple[list[Document], list[str]]]:
+    """Return training and held-out documents of each part."""
+    texts = documents(corpora.train[name], corpora.tokenizer.eos_token_id)
+    unseen = corpora.heldout[name]
+    counts = TfidfVectorizer(analyzer=list, sublinear_tf=True)
+    component = PCA(1, svd_solver="full").fit(counts.fit_transform(texts).toarray())
+
+    def place(tokens: Sequence) -> Float[np.ndarray, " document"]:
+        return component.transform(counts.transform(tokens).toarray())[:, 0] if len(tokens) else np.empty(0)
+
+    places = place(texts)
+    order = np.argsort(places, kind="stable")
+    read = np.cumsum([len(texts[i]) for i in order])
+    middle = read - np.array([len(texts[i]) for i in order]) / 2  # a document goes where most of it lies
+    owner = (middle * number / read[-1]).astype(int)
+    starts = [places[order[owner == part][0]] for part in range(1, number)]
+    taken = np.searchsorted(starts, place(corpora.tokenizer(unseen)["input_ids"]), side="right")
+    return [
+        ([texts[i] for i in np.sort(order[owner == part])], [unseen[i] for i in np.flatnonzero(taken == part)])
+        for part in range(number)
+    ]
+
+
+def _row(corpora: Corpora, name: str, texts: Sequence[Document], unseen: Sequence[str]) -> dict[str, object]:
+    """Return a part's row of the corpora table; what cleaning dropped is counted for the whole candidate only."""
+    sizes = _sizes(corpora, texts)
+    sizes |= {"heldout_documents": len(unseen), "heldout_bytes": sum(len(text.encode()) for text in unseen)}
+    sizes["heldout_tokens"] = sum(map(len, corpora.tokenizer(unseen)["input_ids"])) if unseen else 0
+    read = sizes["train_documents"] + sizes["heldout_documents"]
+    return dict.fromkeys(corpora.table.columns, 0) | {"family": corpora.families[name], "read": read} | sizes
+
+
+def _sizes(corpora: Corpora, texts: Sequence[Document]) -> dict[str, int]:
+    told = corpora.tokenizer.batch_decode([text[:-1] for text in texts])
+    tokens, size = sum(map(len, texts)), sum(len(text.encode()) for text in told)
+    return {"train_documents": len(texts), "train_tokens": tokens, "train_bytes": size}
+
+
+def _share(value: float, name: str, *, below: float = math.inf) -> None:
+    if not (0 <= value <= 1 and value < below):
+        raise Refusal(f"{name} is {value}; it is a share of the documents, between 0 and 1")
+
+
+def _known(named: Mapping[str, object], corpora: Corpora) -> None:
+    if strangers := sorted(set(named) - set(corpora.candidates)):
+        raise Refusal(f"no candidate {strangers[0]!r}; there are {', '.join(corpora.candidates)}")
+
+
+def _written(
+    origin: Corpora,
+    directory: str | Path,
+    table: pd.DataFrame,
+    train: Mapping[str, Tokens],
+    heldout: Mapping[str, Sequence[str]],
+    inputs: str,
+) -> Corpora:
+    """Write a variant whole or not at all; one that lies there is replaced, anything else is left alone."""
+    directory = Path(directory)
+    tokenizer = {path.name: path.read_text("utf-8") for path in (origin.directory / "tokenizer").iterdir()}
+    header = {"inputs": inputs, "general": origin.general, "families": table["family"].to_dict()}
+    try:
+        with store.atomic_folder(directory) as temporary:
+            keep(temporary, tokenizer, table, train, heldout, header)
+            if (directory / "corpora.json").is_file():
+                shutil.rmtree(directory)
+    except OSError as error:
+        raise Refusal(f"cannot write {directory}: {error.strerror}; choose a new folder") from error
+    return load(directory)
+
+
+def _kept(model: PreTrainedModel, corpora: Corpora, name: str, drop: float) -> list[Document]:
+    end = corpora.tokenizer.eos_token_id
+    texts = documents(corpora.train[name], end)
+    found = perplexities(model, texts, end, context=model.config.max_position_embeddings)
+    return [text for text, keep in zip(texts, within_tails(found, drop), strict=True) if keep]
+
+
+def within_tails(perplexities: Float[np.ndarray, " document"], drop: float = DROP) -> Bool[np.ndarray, " document"]:
+    """Return which documents to keep: all but the drop/2 of lowest and the drop/2 of highest perplexity.
+
+    Raises Refusal for perplexities that are not finite.
+    """
+    if not np.isfinite(perplexities).all():
+        raise Refusal("a document's perplexity is not finite; the model that reads them is broken, take another")
+    order, tail = np.argsort(perplexities, kind="stable"), int(len(perplexities) * drop / 2)
+    kept = np.ones(len(perplexities), dtype=bool)
+    kept[order[:tail]] = kept[order[len(order) - tail :]] = False
+    return kept
+
+
+def perplexities(
+    model: PreTrainedModel, texts: Sequence[Document], end: int, *, context: int
+) -> Float[np.ndarray, " document"]:
+    """Return exp(mean loss per token) of every document, read after an end-of-text token in windows of `context`."""
+    windows = [(i, start) for i, text in enumerate(texts) for start in range(0, len(text), context)]
+    windows.sort(key=lambda window: len(texts[window[0]]) - window[1])  # windows of one length share a batch
+    total = np.zeros(len(texts))
+    for first in range(0, len(windows), ROWS):
+        chosen = windows[first : first + ROWS]
+        rows = [np.r_[end, texts[i]][start : start + context + 1] for i, start in chosen]
+        np.add.at(total, [i for i, _ in chosen], _losses(model, rows))
+    return np.exp(total / np.array([len(text) for text in texts]))
+
+
+@torch.no_grad()
+def _losses(model: PreTrainedModel, rows: Sequence[Document]) -> Float[np.ndarray, " row"]:
+    """Return the summed loss (nats) of each row's tokens but the first."""
+    ids = [torch.from_numpy(row.astype(np.int64)) for row in rows]
+    padded = pad_sequence(ids, batch_first=True, padding_value=PADDING)
+    return next_token_losses(model, padded).sum(dim=1).double().cpu().numpy()

@@ -1,0 +1,12 @@
+"""Merging: components and a mixture in, a model out; and a doctor who says beforehand whether that can mean something.
+
+`Bank` opens checkpoints and writes any merge of them into a live model, `METHODS` holds the published ways to merge,
+`save` keeps a merge as a checkpoint, `examine` is the doctor. Knows weights, not tasks; importing it imports torch.
+"""
+
+from demix_nb.merging.bank import Bank
+from demix_nb.merging.doctor import Finding, delta, examine
+from demix_nb.merging.methods import METHODS, Method
+from demix_nb.merging.saving import save
+
+__all__ = ["METHODS", "Bank", "Finding", "Method", "delta", "examine", "save"]

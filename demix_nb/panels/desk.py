@@ -1,0 +1,108 @@
+"""What stands on the desk: one mixture's recipe, what is expected of it, and what its merged model scores and writes.
+
+Pure functions of tables and one mixture. They know no widget: `controls` calls them for every move, and the page shows
+them once more for readers without Python.
+
+Source: DeMix (arXiv 2602.00747) 2.2–2.4.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from pandas.io.formats.style import Styler
+from plotly.subplots import make_subplots
+
+from demix_nb.figures.colours import BLACK, families
+from demix_nb.mixtures import recipe
+from demix_nb.panels.look import arranged, dots, short
+from demix_nb.scored import Scored
+
+ROW = 100  # pixels that a family takes, its axis included
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a predictor says of one mixture: family → mean and standard deviation, and its place among proxies."""
+
+    mean: pd.Series
+    spread: pd.Series
+    place: int
+
+
+def guess(predictor, mixture: pd.Series, scored: Scored) -> Guess:
+    """Return the predicted scores of one mixture and the place they would give it among what is scored (1 = best)."""
+    row = mixture.to_frame("mixture").T
+    predicted = predictor.predict(row)
+    place = predicted.places(scored)["place"].iloc[0]
+    return Guess(predicted.scores.iloc[0], predictor.spread(row).iloc[0], int(place))
+
+
+def recipe_table(mixture: pd.Series, general: str, beta: float, tokens: pd.Series, budget: float) -> pd.DataFrame:
+    """Return candidate → mixture, recipe (1−β)·general + β·α (DeMix 2.2), its tokens, and how often each repeats.
+
+    `tokens`: candidate → training tokens there are; `budget`: tokens of the run that the mixture is for.
+    """
+    shares = recipe(mixture, general, beta)
+    spent = shares * budget
+    columns = {"mixture": mixture, "recipe": shares, "tokens": spent, "epochs": spent / tokens[mixture.index]}
+    return pd.DataFrame(columns).rename_axis("candidate")
+
+
+def shown_recipe(table: pd.DataFrame) -> Styler:
+    """Return a recipe table as it is read: per cent, tokens in full, and more than four epochs in bold."""
+    formats = {"mixture": "{:.1%}", "recipe": "{:.1%}", "tokens": "{:,.0f}", "epochs": "{:.2f}"}
+    # beyond four epochs repeated text is worth less than fresh text (Muennighoff et al., 2305.16264)
+    bold = table.style.map(lambda epochs: "font-weight: bold" if epochs > 4 else "", subset=["epochs"])
+    return bold.format(formats).format_index(escape="html")
+
+
+def standing(found: Guess, scored: Scored) -> go.Figure:
+    """Predicted family scores (diamonds, 95 % intervals) among those of all proxies, and the predicted place."""
+    names, hues = list(scored.families), families(scored.families)
+    figure = make_subplots(rows=len(names), cols=1, vertical_spacing=0.45 / len(names))
+    aside = 0.3 * np.sin(2.4 * np.arange(len(scored)))  # spread by order: a random jitter would jump at every move
+    for row, family in enumerate(names, start=1):
+        mean, spread = found.mean[family], found.spread[family]
+        proxies = {"color": hues[family], "opacity": 0.35, "size": 7}
+        here = {"color": BLACK, "symbol": "diamond", "size": 12}
+        mark = dots([mean], [0], here, ["predicted"])
+        mark.error_x = {"array": [1.96 * spread], "thickness": 2}
+        figure.add_traces([dots(scored.families[family], aside, proxies, scored.names), mark], rows=row, cols=1)
+        figure.update_yaxes(visible=False, range=[-0.6, 0.6], row=row, col=1)
+        said = f"{short(family, 24)}: {mean:.3f} ± {spread:.4f} {scored.units[family]}"
+        figure.update_xaxes(title={"text": said, "standoff": 4, "font": {"size": 13}}, row=row, col=1)
+    title = f"predicted place {found.place} of {len(scored) + 1} by macro rank"
+    return arranged(figure, title, ROW * len(names) + 100, showlegend=False)
+
+
+def live_scores(scores: pd.Series, even: pd.Series, origin: Mapping[str, str]) -> go.Figure:
+    """Bits per byte of a live proxy on each candidate's excerpt (dots) beside the uniform mixture's proxy (ticks).
+
+    `origin`: candidate → family.
+    """
+    hues = families(origin.values())
+    colours = [hues[origin[name]] for name in scores.index]
+    said = {"mode": "markers+text", "text": scores.map("{:.3f}".format), "textposition": "top center"}
+    here = go.Scatter(x=scores, y=scores.index, **said, marker={"color": colours, "size": 14}, name="this mixture")
+    tick = {"symbol": "line-ns-open", "size": 26, "color": BLACK, "line": {"width": 2}}
+    ticks = go.Scatter(x=even[scores.index], y=scores.index, mode="markers", name="uniform mixture", marker=tick)
+    figure = go.Figure([ticks, here])
+    figure.update_xaxes(title="bits per byte (lower is better)")
+    figure.update_yaxes(
+        autorange="reversed", tickvals=list(scores.index), ticktext=[short(n, 18) for n in scores.index]
+    )
+    title = "really merged, really scored<br>(ticks: the uniform mixture)"
+    return arranged(figure, title, 46 * len(scores) + 130, showlegend=False)
+
+
+def continuations(prompts: Mapping[str, str], written: pd.Series) -> Styler:
+    """Return candidate → the beginning that a proxy was given and what it wrote, to be read in full."""
+    table = pd.DataFrame({"given": pd.Series(prompts)[written.index], "written": written}).rename_axis("candidate")
+    plain = 'class="mathjax_ignore tex2jax_ignore"'  # "$4" is text
+    look = table.style.format(escape="html").format_index(escape="html").set_table_attributes(plain)
+    look.set_table_styles([{"selector": "th", "props": "text-align: left"}])
+    wrapped = {"white-space": "pre-wrap", "overflow-wrap": "anywhere"}
+    return look.set_properties(**{"text-align": "left", "vertical-align": "top"} | wrapped)

@@ -1,0 +1,132 @@
+"""Landscapes: what is predicted and what was scored over a triangle of mixtures.
+
+The simplex of K candidates has K − 1 dimensions, a page has two: so three groups of candidates stand at the corners,
+each as an even split of its members, and everything between them is an average of the three.
+
+Source: MergeMix (arXiv 2601.17858) draws landscapes over the simplex.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, cycle
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from demix_nb.figures.colours import BLACK
+from demix_nb.panels.look import INLAID, arranged, short
+from demix_nb.scored import Scored
+
+EDGE = 24  # steps along an edge of a triangle: 325 points, enough for a smooth map and light enough for a page
+MACRO = "macro rank"
+TOO_FEW = "A triangle needs three candidates; this study has fewer."
+CORNERS = 7  # families, or candidates, of which every three can be chosen: 35 triangles are a list still read
+
+
+def heaviest(weights: pd.Series, most: int) -> list[str]:
+    """Return the `most` names with the largest weights, in the order of `weights`."""
+    chosen = set(weights.nlargest(most).index)
+    return [name for name in weights.index if name in chosen]
+
+
+def triangles(origin: Mapping[str, str], weights: pd.Series) -> dict[str, dict[str, list[str]]]:
+    """Return what can stand at three corners, label → (corner → candidates): any three families, any three candidates.
+
+    `origin`: candidate → family; of more than `CORNERS` families or candidates those with the largest `weights`
+    (candidate → weight) are offered. Empty for fewer than three candidates.
+    """
+    members = {family: [name for name in origin if origin[name] == family] for family in origin.values()}
+    large = heaviest(pd.Series({family: weights[names].sum() for family, names in members.items()}), CORNERS)
+    triples = [{family: members[family] for family in three} for three in combinations(large, 3)]
+    if len(triples) == 1:
+        by_family = {"families": triples[0]}
+    else:
+        by_family = {f"families {' / '.join(groups)}": groups for groups in triples}
+    return by_family | {
+        " / ".join(three): {name: [name] for name in three} for three in combinations(heaviest(weights, CORNERS), 3)
+    }
+
+
+def corners_of(groups: Mapping[str, Sequence[str]], candidates: Sequence[str]) -> pd.DataFrame:
+    """Return the three mixtures at the corners of a triangle: each an even split of one group of candidates."""
+    rows = {label: [float(name in group) / len(group) for name in candidates] for label, group in groups.items()}
+    return pd.DataFrame(rows, index=list(candidates)).T
+
+
+def triangle(corners: pd.DataFrame, edge: int = EDGE) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a grid over the triangle between three mixtures: weights of the corners, and the mixtures themselves."""
+    steps = [(a, b, edge - a - b) for a in range(edge + 1) for b in range(edge + 1 - a)]
+    names = pd.Index([f"{a}-{b}-{c}" for a, b, c in steps], name="mixture")
+    weights = pd.DataFrame(np.array(steps) / edge, index=names, columns=corners.index)
+    return weights, weights @ corners
+
+
+def in_triangle(mixtures: pd.DataFrame, corners: pd.DataFrame) -> pd.DataFrame:
+    """Return the share of each corner's candidates in every mixture; what is missing to 1 lies outside the triangle."""
+    return mixtures @ (corners.T > 0).astype(float)
+
+
+def height(scored: Scored, what: str) -> pd.Series:
+    """Return one family's score, or for `MACRO` the share of the table that has a better macro rank (0 = best)."""
+    if what != MACRO:
+        return scored.families[what]
+    return (scored.ranks.rank() - 1) / max(len(scored) - 1, 1)
+
+
+def landscape(
+    predictor, scored: Scored, corners: pd.DataFrame, what: str, marks: pd.DataFrame | None = None
+) -> go.Figure:
+    """Predicted score over a triangle of mixtures, the scored proxies on top in the same colours, `marks` as stars.
+
+    `what`: a family, or `MACRO`. A proxy that lies partly outside the triangle is drawn as pale as its part outside.
+    """
+    weights, grid = triangle(corners)
+    figure = go.Figure([ground(weights, height(predictor.predict(grid), what))])
+    figure.add_trace(_circles(in_triangle(scored.mixtures, corners), height(scored, what)))
+    if marks is not None:
+        figure.add_traces(_stars(in_triangle(marks, corners)))
+    better_high = what != MACRO and bool(scored.directions[what])
+    unit = "share that is better" if what == MACRO else scored.units[what]
+    bar = {"title": {"text": unit, "side": "top"}, "orientation": "h", "thickness": 12, "y": -0.1, "yanchor": "top"}
+    scale = {"colorscale": "Cividis", "reversescale": not better_high, "colorbar": bar}
+    title = f"{what}: predicted (ground) and scored (circles)<br>bright is better"
+    below = {"orientation": "h", "y": -0.38, "yanchor": "top"}
+    figure = arranged(figure, title, 540, ternary=axes(corners), coloraxis=scale, legend=below)
+    return figure.update_layout(margin={"l": 40, "r": 40, "t": 100, "b": 150})
+
+
+# --- marks in a triangle; `replay` draws with them as well ----------------------------------------------------------
+
+
+def points(inside: pd.DataFrame, marker: Mapping[str, object], **more: object) -> go.Scatterternary:
+    """Return marks at mixtures given by the shares of the three corners."""
+    a, b, c = (inside[corner] for corner in inside)
+    return go.Scatterternary(a=a, b=b, c=c, **{"mode": "markers", "marker": marker, "showlegend": False} | more)
+
+
+def ground(weights: pd.DataFrame, values: pd.Series) -> go.Scatterternary:
+    """Return the map of predicted values over the grid."""
+    marker = {"color": values, "size": 17, "symbol": "hexagon", "coloraxis": "coloraxis"}
+    hover = "%{a:.0%}, %{b:.0%}, %{c:.0%}: %{marker.color:.3f}<extra>predicted</extra>"
+    return points(weights, marker, hovertemplate=hover)
+
+
+def axes(corners: pd.DataFrame) -> dict[str, object]:
+    """Return a triangle's axes, named after its corners."""
+    named = zip(("aaxis", "baxis", "caxis"), corners.index, strict=True)
+    return {axis: {"title": short(label), "tickformat": ".0%", "nticks": 5} for axis, label in named} | {
+        "bgcolor": "white"
+    }
+
+
+def _circles(inside: pd.DataFrame, values: pd.Series) -> go.Scatterternary:
+    marker = {"color": values, "size": 9, "coloraxis": "coloraxis", "line": {"width": 1.2, "color": "white"}}
+    marker["opacity"] = inside.sum(axis=1).clip(0.1, 1)
+    return points(inside, marker, text=inside.index, hovertemplate="%{text}: %{marker.color:.3f}<extra>scored</extra>")
+
+
+def _stars(inside: pd.DataFrame) -> list[go.Scatterternary]:
+    look = {"size": 14, "color": BLACK, "line": INLAID}
+    symbols = dict(zip(inside.index, cycle(("star", "square", "cross", "diamond", "x")), strict=False))
+    return [points(inside.loc[[name]], look | {"symbol": symbols[name]}, name=name, showlegend=True, hoverinfo="name")
+            for name in inside.index]  # fmt: skip

@@ -1,0 +1,133 @@
+"""One live proxy under the reader's hand: merge the bank for any mixture, measure it on a little text, let it write on.
+
+A search scores a proxy on all held-out text and can wait; a slider cannot. So every candidate gives one excerpt of its
+held-out text here, and a move costs a merge (milliseconds), one pass over the excerpts and a few dozen tokens.
+
+Source: DeMix (arXiv 2602.00747) 2.2, eq. 6: M(α) = Σ αᵢ Θᵢ.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations
+from threading import RLock
+
+import numpy as np
+import pandas as pd
+import torch
+
+from demix_nb.mixtures import as_table, one_hot, validate
+from demix_nb.proxies import Checkpoints
+from demix_nb.scored import Scored
+from demix_nb.scoring import Suite
+from demix_nb.scoring.answers import Mixed, token_logs
+
+EXCERPT = 2000  # characters per candidate: a move then takes a third of a second for 164k parameters on one core
+PROMPT = 24  # tokens of held-out text that a continuation starts from
+SMALL = 10_000_000  # parameters below which one thread is as fast, and five times as fast beside another busy process
+TEMPERATURE = 0.8  # below 1, so that models this small keep to the words they know
+WEIGHTS = tuple(f"{weight:.2f}" for weight in np.linspace(0, 1, 101))  # as `Study.between` calls its mixtures
+
+
+@dataclass(frozen=True)
+class Excerpts:
+    """Held-out text as `Suite` wants it: one short document per candidate."""
+
+    families: Mapping[str, str]
+    heldout: Mapping[str, Sequence[str]]
+
+
+class Live:
+    """The components of a study in memory and one model that becomes the proxy of whatever mixture is asked for.
+
+    There is one model for everybody: whoever asks waits until the one before has its answer, as a slider may be moved
+    while a cell still runs. Its tasks are the candidates, each one's excerpt in bits per byte.
+    """
+
+    def __init__(self, study) -> None:
+        self.study, self.bank, self.turn = study, study.bank, RLock()
+        self.model = self.bank.model()
+        if self.bank.size < SMALL:
+            torch.set_num_threads(1)
+        excerpts = {name: ["\n".join(study.heldout.heldout[name])[:EXCERPT]] for name in self.bank.names}
+        few, context = Excerpts(study.families, excerpts), study.setting["architecture"]["context"]
+        self.suite = Suite.build(["heldout"], study.tokenizer, heldout=few, context=context)
+        self.starts = {name: study.tokenizer.encode(text)[:PROMPT] for name, (text,) in excerpts.items()}
+        self.prompts = {name: study.tokenizer.decode(tokens) for name, tokens in self.starts.items()}
+
+    def __call__(self, mixtures: pd.DataFrame) -> Scored:
+        """Return the proxies' bits per byte on every candidate's excerpt, as any other proxy does; lower is better."""
+        mixtures = validate(mixtures, self.bank.names)
+        rows = {}
+        for name, mixture in mixtures.iterrows():
+            with self.turn:
+                self.bank.write(self.model, mixture)
+                rows[name] = self.suite.measure(self.model)
+        return self._scored(mixtures, pd.DataFrame(rows).T)
+
+    def _scored(self, mixtures: pd.DataFrame, scores: pd.DataFrame) -> Scored:
+        tasks = self.suite.tasks.set_axis(pd.Index(self.bank.names, name="task"))
+        return Scored(mixtures, scores[self.suite.tasks.index].set_axis(self.bank.names, axis=1), tasks)
+
+    def write_on(self, mixture: pd.Series, candidates: Sequence[str], *, tokens: int = 48, seed: int = 0) -> pd.Series:
+        """Return candidate → what the mixture's proxy writes after the beginning of the candidate's excerpt.
+
+        Sampled with the same seed at every call, so that what differs between two mixtures is the mixture.
+        """
+        starts = torch.tensor([self.starts[name] for name in candidates])
+        how = {"do_sample": True, "temperature": TEMPERATURE, "max_new_tokens": tokens}
+        with self.turn, torch.random.fork_rng(), torch.inference_mode():
+            self.bank.write(self.model, mixture)
+            torch.manual_seed(seed)
+            written = self.model.generate(starts, attention_mask=torch.ones_like(starts), **how)
+        after = self.study.tokenizer.batch_decode(written[:, starts.shape[1] :], skip_special_tokens=True)
+        return pd.Series(after, index=list(candidates))
+
+    @cached_property
+    def _answers(self) -> Mixed:
+        logs = []
+        for name in self.bank.names:
+            with self.turn:
+                self.bank.write(self.model, one_hot(self.bank.names, name))
+                logs.append(token_logs(self.suite, self.model))
+        return Mixed(self.suite, self.bank.names, np.column_stack(logs))
+
+    def mixed(self, mixtures: pd.DataFrame) -> Scored:
+        """Return the same with the components' token probabilities mixed instead of their weights."""
+        return self._scored(validate(mixtures, self.bank.names), self._answers.scores(mixtures))
+
+    def path(self, start: str, end: str, points: int = 5) -> dict[str, pd.DataFrame]:
+        """Return merged, mixed and, where notebook 02 trained them, reference → bits per byte along the way.
+
+        Tables: index weight of `end`, columns the two candidates; everything is measured on the same excerpts.
+        """
+        way = self._between(start, end, np.linspace(0, 1, points))
+        curves = {"merged": self(way).scores, "mixed": self.mixed(way).scores}
+        if trained := self._trained(start, end):
+            curves["reference"] = self._references(start, end, trained)
+        return {kind: table[[start, end]].rename(float) for kind, table in curves.items()}
+
+    def _between(self, start: str, end: str, weights: Iterable[float]) -> pd.DataFrame:
+        left, right = (one_hot(self.bank.names, name) for name in (start, end))
+        return as_table({f"{w:.4g}": (1 - w) * left + w * right for w in weights})
+
+    def _references(self, start: str, end: str, weights: Sequence[str]) -> pd.DataFrame:
+        folders = {weight: self.study.models / f"path-{start}-{end}-{weight}" for weight in weights}
+        with self.turn:
+            rows = {weight: self.suite.measure(model) for weight, model in Checkpoints(folders).open(weights)}
+        way = self._between(start, end, map(float, weights)).set_axis(weights)
+        return self._scored(way, pd.DataFrame(rows).T).scores
+
+    def _trained(self, start: str, end: str) -> list[str]:
+        """Return the weights of `end` at which notebook 02 trained a model between the two candidates."""
+        return [weight for weight in WEIGHTS if f"path-{start}-{end}-{weight}" in self._folders]
+
+    @cached_property
+    def _folders(self) -> frozenset[str]:
+        return frozenset(path.parent.name for path in self.study.models.glob("path-*/config.json"))
+
+    @property
+    def trained_pair(self) -> tuple[str, str]:
+        """Two candidates between which models were really trained; the first and the last where there are none."""
+        pairs = permutations(self.bank.names, 2) if self._folders else ()
+        return next((pair for pair in pairs if self._trained(*pair)), (self.bank.names[0], self.bank.names[-1]))

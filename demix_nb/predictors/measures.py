@@ -1,0 +1,87 @@
+"""How far predictions lie from what came out: errors, regret of the choice, coverage of the spread; tables out.
+
+Sources: RegMix (arXiv 2407.01492) judges by Spearman's ρ and squared error; a predictor is there to choose, so regret
+says what its choice costs, and a spread is there to be believed, so coverage counts how often it holds.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from demix_nb.intervals import bootstrap_interval, spearman
+from demix_nb.scored import Scored
+
+LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)  # of the central intervals whose coverage is counted
+
+
+def errors(predicted: Scored, actual: Scored, *, rng: np.random.Generator) -> pd.DataFrame:
+    """Return per task ρ with its 95 % interval over mixtures, mean squared and mean absolute error, and the error of
+    always predicting the mean of `actual`, which any predictor must beat.
+    """
+    rows, known = {}, actual.of(predicted.names).scores
+    for task in predicted.scores:
+        guess, truth = predicted.scores[task].to_numpy(), known[task].to_numpy()
+        low, high = bootstrap_interval(spearman, guess, truth, rng=rng)
+        rows[task] = {
+            "rho": spearman(guess, truth), "low": low, "high": high,
+            "mse": ((guess - truth) ** 2).mean(), "mae": np.abs(guess - truth).mean(), "mean_mse": truth.var(),
+        }  # fmt: skip
+    return pd.DataFrame(rows).T.rename_axis("task")
+
+
+def over_subsets(trials: pd.DataFrame, measure: str = "rho", *, rng: np.random.Generator) -> pd.DataFrame:
+    """Return the mean measure per predictor, size and test set with the 95 % interval of that mean over subsets.
+
+    Index predictor; columns runs, test, the measure, low, high, subsets, refused (why there is no number). Tasks are
+    averaged within a subset first. Where there is one subset (all rows) there is no interval.
+    """
+    keys, rows = ["predictor", "runs", "test"], []
+    for key, group in trials.groupby(keys, sort=False):
+        values = group.groupby("subset", sort=False)[measure].mean()
+        known = values.notna().all() and len(values) >= 3
+        low, high = bootstrap_interval(_mean, values.to_numpy(), rng=rng) if known else (np.nan, np.nan)
+        found = {measure: values.mean(), "low": low, "high": high, "subsets": len(values)}
+        rows.append(dict(zip(keys, key, strict=True)) | found | {"refused": group["refused"].max()})
+    return pd.DataFrame(rows).set_index("predictor")
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    return values.mean(axis=-1)
+
+
+def lead(trials: pd.DataFrame, better: str, worse: str, runs: int, *, rng: np.random.Generator) -> pd.DataFrame:
+    """Return per test set by how much ρ of one predictor exceeds another's on the same subsets, with its interval."""
+    each = trials[trials["runs"] == runs].pivot_table(
+        index=["test", "subset"], columns="predictor", values="rho", sort=False
+    )
+    rows = {}
+    for test, table in each.groupby(level="test", sort=False):
+        ahead = (table[better] - table[worse]).to_numpy()
+        low, high = bootstrap_interval(_mean, ahead, rng=rng)
+        rows[test] = {"lead": ahead.mean(), "low": low, "high": high, "subsets": len(ahead)}
+    return pd.DataFrame(rows).T.rename_axis("test")
+
+
+def regret(predicted: Scored, actual: Scored) -> pd.DataFrame:
+    """Return per task the run that the predictor would choose, its true rank (1 = best) and what the choice costs.
+
+    `regret` is in the score's unit; `typical` is what a run drawn at random costs on average.
+    """
+    tasks = predicted.tasks.index
+    sign = actual.tasks.loc[tasks, "higher_is_better"].map({True: -1.0, False: 1.0})
+    truth = sign * actual.of(predicted.names).scores[tasks]
+    chosen = (sign * predicted.scores).idxmin()
+    loss = pd.Series({task: truth.loc[chosen[task], task] for task in tasks})
+    columns = {"chosen": chosen, "rank": (truth < loss).sum() + 1, "of": len(truth)}
+    table = pd.DataFrame(columns | {"regret": loss - truth.min(), "typical": truth.mean() - truth.min()})
+    return table.rename_axis("task")
+
+
+def coverage(predicted: Scored, spread: pd.DataFrame, actual: Scored) -> pd.DataFrame:
+    """Return, for each level, the share of runs that lie within the central interval of that level around the mean.
+
+    The intervals are normal with the predicted spread; an honest spread covers a share equal to the level.
+    """
+    truth = actual.of(predicted.names).scores[predicted.tasks.index]
+    z = ((truth - predicted.scores) / spread).abs().to_numpy()
+    return pd.DataFrame({"level": LEVELS, "covered": [(z <= ndtri((1 + level) / 2)).mean() for level in LEVELS]})

@@ -1,0 +1,169 @@
+"""Predictors: from scored mixtures to the score of a mixture that nobody has scored.
+
+RegMix's idea (arXiv 2407.01492, section 3.2) and the third step of DeMix (2602.00747, section 2.4): the shares of a
+mixture are features, a score is the target, and a cheap regression then ranks a million mixtures. Each task is a
+problem of its own. `PREDICTORS[name].new(rng=rng)` gives an object with `fit(scored)` and `predict(mixtures)`.
+
+Where we differ: a predictor that cannot learn from what it was given says so, and names what does learn.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil
+
+import numpy as np
+import pandas as pd
+
+from demix_nb.mixtures import validate
+from demix_nb.parallel import fan_out
+from demix_nb.predictors.gaussian import GaussianProcess
+from demix_nb.predictors.laws import ExponentialLaw, ridge
+from demix_nb.predictors.regressor import FOLDS, deal_folds, learn
+from demix_nb.predictors.stack import Stack
+from demix_nb.predictors.trees import MIN_LEAF, SMALL_LEAF, BaggedLightGBM, LightGBM
+from demix_nb.scored import Scored
+from demix_nb.store import Refusal
+
+CHUNK = 8192  # mixtures predicted at a time: bounds the memory of every predictor, however large the pool
+
+
+@dataclass(frozen=True)
+class Row:
+    """All there is to know about a predictor.
+
+    `make(rng)`, or `make()` where it is not `random`, gives what learns one column; `dash` is that of its lines in
+    figures (matplotlib's); `least` runs it needs, and `per_parameter` for each of candidates + 2; `spread`: whether it
+    says how sure it is.
+    """
+
+    make: Callable
+    label: str
+    dash: str | tuple
+    paper: str
+    least: int = FOLDS
+    per_parameter: float = 0.0
+    spread: bool = False
+    random: bool = False
+
+    def new(self, *, rng: np.random.Generator, n_jobs: int = 1) -> "Predictor":
+        """Return one that has learnt nothing yet."""
+        return Predictor(self, rng=rng, n_jobs=n_jobs)
+
+    def needs(self, candidates: int) -> int:
+        """Return the least number of runs of mixtures of so many candidates."""
+        return max(self.least, ceil(self.per_parameter * (candidates + 2)))
+
+
+class Predictor:
+    """One regressor per task behind one contract: tables in, tables out, columns by name.
+
+    Every task has its own child of `rng` and one thread, so that any `n_jobs` gives the same result bit for bit.
+    """
+
+    def __init__(self, row: Row, *, rng: np.random.Generator, n_jobs: int = 1):
+        self.row, self.rng, self.n_jobs = row, rng, n_jobs
+
+    def fit(self, seen: Scored) -> "Predictor":
+        """Learn every task of `seen`.
+
+        Raises Refusal for what is no mixture table, a score that is not finite or constant, fewer runs than the
+        predictor needs, and for whatever its regressor cannot learn from.
+        """
+        mixtures = validate(seen.mixtures)
+        self._check(seen)
+        x, y = mixtures.to_numpy(), seen.scores.to_numpy(float).T
+        streams = copy.deepcopy(self.rng).spawn(len(y))  # copied: fitting twice gives the same model twice
+        given = [(stream,) if self.row.random else () for stream in streams]
+        calls = [(self.row.make, x, column, *stream) for column, stream in zip(y, given, strict=True)]
+        learnt = fan_out(learn, calls, n_jobs=self.n_jobs, ordered=True)
+        self.regressors = dict(zip(seen.tasks.index, learnt, strict=True))
+        self.candidates, self.tasks = seen.candidates, seen.tasks
+        return self
+
+    def _check(self, seen: Scored) -> None:
+        bad = np.argwhere(~np.isfinite(seen.scores.to_numpy(float)))
+        if len(bad):
+            row, column = seen.scores.index[bad[0, 0]], seen.scores.columns[bad[0, 1]]
+            raise Refusal(f"score of {row!r} on {column!r} is not a finite number; score it again or drop the row")
+        if len(seen) < (needs := self.row.needs(len(seen.candidates))):
+            able = [name for name, row in PREDICTORS.items() if row.needs(len(seen.candidates)) <= len(seen)]
+            other = f" or take {able[0]!r}" if able else ""
+            raise Refusal(f"{self.row.label} needs {needs} runs, not {len(seen)}; score more mixtures{other}")
+        flat = seen.scores.columns[seen.scores.nunique() < 2]
+        if len(flat):
+            raise Refusal(f"score {flat[0]!r} is constant: nothing to learn; leave the task out")
+
+    def predict(self, mixtures: pd.DataFrame) -> Scored:
+        """Return the predicted means, on the tasks of `fit`.
+
+        Raises Refusal before `fit`, and for what is no mixture table over the candidates of `fit`.
+        """
+        mixtures = self._known(mixtures)
+        return Scored(mixtures, self._table("predict", mixtures), self.tasks)
+
+    def spread(self, mixtures: pd.DataFrame) -> pd.DataFrame:
+        """Return the standard deviations of what `predict` returns, mixture × task, in the tasks' units.
+
+        Raises Refusal as `predict` does, and where the predictor's row has no spread.
+        """
+        if not self.row.spread:
+            able = " or ".join(repr(name) for name, row in PREDICTORS.items() if row.spread)
+            raise Refusal(f"{self.row.label} has no spread; take {able}")
+        mixtures = self._known(mixtures)
+        return self._table("spread", mixtures)
+
+    def _known(self, mixtures: pd.DataFrame) -> pd.DataFrame:
+        if not hasattr(self, "regressors"):
+            raise Refusal("predict comes after fit: call fit(scored) first")
+        return validate(mixtures, self.candidates)
+
+    def _table(self, method: str, mixtures: pd.DataFrame) -> pd.DataFrame:
+        shares = mixtures.to_numpy()
+        chunks = [shares[start : start + CHUNK] for start in range(0, len(shares), CHUNK)]
+        values = {t: np.concatenate([getattr(c, method)(x) for x in chunks]) for t, c in self.regressors.items()}
+        return pd.DataFrame(values, index=mixtures.index)
+
+
+def out_of_fold(predictor: Predictor, seen: Scored, *, folds: int = FOLDS, rng: np.random.Generator) -> Scored:
+    """Return `seen` with each row's scores as a copy of `predictor` that never saw that mixture predicts them.
+
+    The split is made once, by mixture. Raises Refusal when there are fewer distinct mixtures than folds, and
+    whatever `fit` raises on the rows of a fold.
+    """
+    fold = deal_folds(validate(seen.mixtures).to_numpy(), folds, rng)
+    parts = []
+    for k in range(folds):
+        fitted = copy.deepcopy(predictor).fit(seen.take(np.flatnonzero(fold != k)))
+        parts.append(fitted.predict(seen.take(np.flatnonzero(fold == k)).mixtures).scores)
+    return replace(seen, scores=pd.concat(parts))
+
+
+PREDICTORS = {
+    "ridge": Row(ridge, "ridge", (0, (5, 1.5)), "RegMix (2407.01492) appendix E", random=True),
+    "lightgbm_regmix": Row(
+        partial(LightGBM, rounds=1000, learning_rate=0.01), "LightGBM (RegMix)", (0, (1.2, 1.2)),
+        "RegMix (2407.01492) appendix E", least=2 * MIN_LEAF,
+    ),
+    "lightgbm_demix": Row(
+        partial(LightGBM, rounds=300, learning_rate=0.02), "LightGBM (DeMix)", (0, (2, 3)),
+        "DeMix (2602.00747) 3", least=2 * MIN_LEAF,
+    ),
+    "lightgbm_bagged": Row(
+        BaggedLightGBM, "bagged LightGBM", (0, (5, 1.5, 1.2, 1.5)), "Breiman (1996)",
+        least=2 * SMALL_LEAF, spread=True, random=True,
+    ),
+    "gaussian_process": Row(GaussianProcess, "Gaussian process", "-", "Rasmussen & Williams (2006)", spread=True),
+    "mixing_law": Row(
+        ExponentialLaw, "data mixing law", (0, (9, 2)), "data mixing laws (2403.16952)", per_parameter=1, random=True,
+    ),
+    "log_linear": Row(
+        partial(ExponentialLaw, positive=True), "log-linear law", (0, (9, 2, 1.2, 2)), "OLMix (2602.12237)",
+        per_parameter=1, random=True,
+    ),
+    "stack": Row(  # fits a mixing law to four folds in five
+        Stack, "stack", (0, (3, 1, 1, 1, 1, 1)), "van der Laan et al. (2007)",
+        least=2 * FOLDS, per_parameter=FOLDS / (FOLDS - 1), random=True,
+    ),
+}  # fmt: skip

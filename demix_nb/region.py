@@ -1,0 +1,249 @@
+"""The set of mixtures that is allowed, and every draw from it.
+
+A region is the simplex cut by a lower and an upper bound on each candidate's share. Whatever needs mixtures (a search,
+a design of references, a gradient step) draws them here, so that none leaves the region by a hair: rows are moved to
+the nearest mixture x within the bounds, argmin KL(x‖p) = clip(c·p, lower, upper), with c by bisection on log c. The
+released DeMix sampler clips once and rescales instead, and a fifth of what it emits breaks a cap.
+
+Sources: DeMix (arXiv 2602.00747) 2.4; RegMix (2407.01492) 3.1; maximin designs: Johnson, Moore & Ylvisaker (1990).
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations_with_replacement, count
+from math import comb
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from demix_nb.mixtures import SPARSE_BELOW, natural, uniform, validate
+from demix_nb.store import Refusal
+
+TOLERANCE = 1e-9  # how far beyond a bound a share may lie by rounding
+FLOOR = 1e-9  # what a zero weight becomes where bounds need it: a projection cannot lift an exact zero
+BISECTIONS = 100  # halvings of the interval of log c, far below float64's resolution
+STRENGTHS = tuple(np.geomspace(0.5, 5.0, 15))  # Dirichlet strengths, DeMix code's log grid
+MAX_REDRAWS = 1000  # tiny Dirichlet strengths underflow; this often in a row they never will be usable
+DESIGN_POOL = 2000  # mixtures among which a maximin design chooses
+
+Shares = Mapping[str, float] | pd.Series  # candidate → share
+
+
+class Region:
+    """Mixtures of `candidates` with lower ≤ share ≤ upper (by default 0 and 1); never empty.
+
+    Raises Refusal when it is made: for a bound on no candidate, a bound outside 0 … 1 or above its partner, and where
+    no mixture obeys all bounds.
+    """
+
+    def __init__(self, candidates: Sequence[str], lower: Shares | None = None, upper: Shares | None = None) -> None:
+        self.candidates = list(candidates)
+        self.lower, self.upper = (
+            _bound(given, self.candidates, kind, default)
+            for given, kind, default in ((lower, "lower", 0.0), (upper, "upper", 1.0))
+        )
+        if (crossed := self.lower > self.upper).any():
+            name = crossed.idxmax()
+            low, high = self.lower[name], self.upper[name]
+            raise Refusal(f"{name!r} has lower bound {low:g} above its upper bound {high:g}; widen them")
+        if self.lower.sum() > 1 + TOLERANCE:
+            raise Refusal(f"lower bounds sum to {self.lower.sum():.4g} > 1: {_said(self.lower)}; lower one of them")
+        if self.upper.sum() < 1 - TOLERANCE:
+            raise Refusal(f"upper bounds allow at most {self.upper.sum():.4g} < 1: {_said(self.upper)}; raise one")
+
+    @classmethod
+    def of_data(
+        cls,
+        tokens: pd.Series,
+        *,
+        target_tokens: float,
+        epochs: float,
+        general: str,
+        beta: float,
+        upper: Shares | None = None,
+    ) -> "Region":
+        """The mixtures whose recipe repeats no candidate more than `epochs` times in a run of `target_tokens`.
+
+        `tokens`: candidate → tokens there are. What binds is the recipe (1−β)·general + β·α: the general candidate's
+        diluting share counts. `upper` bounds shares beside that. Raises Refusal as the class does, for amounts that are
+        not positive, and where diluting alone repeats the general candidate too often.
+        """
+        if not (target_tokens > 0 and epochs > 0):
+            raise Refusal(f"target_tokens is {target_tokens} and epochs {epochs}; both must be positive")
+        room = epochs * tokens / target_tokens - (1 - beta) * (tokens.index == general)
+        if room[general] < 0:
+            raise Refusal(
+                f"diluting with {general!r} alone repeats it {(1 - beta) * target_tokens / tokens[general]:.3g} times "
+                f"in {target_tokens:g} tokens, {epochs:g} are allowed; lower target_tokens or allow more epochs"
+            )
+        caps = (room / beta).clip(upper=1.0) if beta > 0 else pd.Series(1.0, tokens.index)
+        return cls(list(tokens.index), upper=caps.combine(_bound(upper, list(tokens.index), "upper", 1.0), min))
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the region is less than the whole simplex."""
+        return bool((self.lower > 0).any() or (self.upper < 1).any())
+
+    def holds(self, mixtures: pd.DataFrame) -> pd.Series:
+        """Return mixture → whether it lies in the region (to 1e-9)."""
+        shares = validate(mixtures, self.candidates)
+        inside = (shares >= self.lower - TOLERANCE) & (shares <= self.upper + TOLERANCE)
+        return inside.all(axis=1)
+
+    # --- projection
+
+    def project(self, mixtures: pd.DataFrame) -> pd.DataFrame:
+        """Return the mixtures of the region that are nearest to these in KL divergence, row by row.
+
+        Zero shares stay at their lower bound, but in rows that cannot reach the sum 1 without them.
+        """
+        table = validate(mixtures, self.candidates)
+        if not self.bounded:
+            return table
+        low, high = self.lower.to_numpy(), self.upper.to_numpy()
+        shares = table.to_numpy()
+        short = np.where(shares > 0, high, low).sum(axis=1) < 1
+        shares = np.where(short[:, None], np.maximum(shares, FLOOR), shares)
+        return pd.DataFrame(_project(shares, low, high), index=table.index, columns=table.columns)
+
+    def nearest(self, weights: pd.Series) -> pd.Series:
+        """Return the mixture of the region nearest to positive weights, which need not sum to 1; nothing falls to 0."""
+        shares = np.maximum(weights[self.candidates] / weights[self.candidates].sum(), FLOOR)
+        return self.project((shares / shares.sum()).to_frame("mixture").T).loc["mixture"]
+
+    # --- draws
+
+    def draw(self, n: int, *, rng: np.random.Generator, prefix: str = "m") -> pd.DataFrame:
+        """Draw `n` mixtures uniformly from the simplex (DeMix 2.4, step 1), moved into the region where it is less."""
+        return self.project(named(rng.dirichlet(np.ones(len(self.candidates)), size=n), self.candidates, prefix))
+
+    def dirichlet(
+        self,
+        prior: pd.Series,
+        n: int,
+        *,
+        rng: np.random.Generator,
+        strengths: Sequence[float] = STRENGTHS,
+        prefix: str = "m",
+    ) -> pd.DataFrame:
+        """Draw `n` mixtures from Dirichlet(λ·prior), λ drawn from `strengths` (RegMix 3.1), and move them inside.
+
+        Weights below 2e-4 are set to zero, as the RegMix and DeMix code does.
+        """
+        prior = prior[self.candidates].to_numpy()
+        alphas = np.maximum(rng.choice(np.asarray(strengths), size=n)[:, None] * prior, 1e-3)
+        shares = np.stack([_dirichlet(alpha, rng) for alpha in alphas])
+        shares[shares < SPARSE_BELOW] = 0.0
+        if self.bounded:
+            shares = np.maximum(shares, FLOOR)
+        return self.project(named(shares / shares.sum(axis=1, keepdims=True), self.candidates, prefix))
+
+    def design(self, n: int, *, rng: np.random.Generator, prefix: str = "m", pool: int = DESIGN_POOL) -> pd.DataFrame:
+        """Choose `n` mixtures that leave no large gap: maximin distance on √shares, greedily, among a drawn pool.
+
+        The first is the pool's most central one, each next the one farthest from all before it.
+        """
+        fresh = self.draw(max(pool, n), rng=rng, prefix=prefix)
+        points = np.sqrt(fresh.to_numpy())
+        chosen = [int(((points - points.mean(axis=0)) ** 2).sum(axis=1).argmin())]
+        gap = np.full(len(points), np.inf)
+        while len(chosen) < n:
+            gap = np.minimum(gap, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+            gap[chosen[-1]] = -1.0
+            chosen.append(int(gap.argmax()))
+        return named(fresh.to_numpy()[chosen], self.candidates, prefix)
+
+    # --- regions of a hierarchy's stages
+
+    def over(self, filled: pd.DataFrame) -> "Region":
+        """The shares that groups may have; `filled` is group × candidate, how each group is filled (rows sum to 1)."""
+        inside = filled[self.candidates].where(filled[self.candidates] > 0)
+        lower, upper = (self.lower / inside).max(axis=1), (self.upper / inside).min(axis=1).clip(upper=1.0)
+        return Region(list(filled.index), lower, upper)
+
+    def inside(self, members: Sequence[str], share: float) -> "Region":
+        """How the members of a group may divide its `share` of the mixture among them; shares of the group, sum 1."""
+        names = list(members)
+        return Region(names, (self.lower[names] / share).clip(upper=1.0), (self.upper[names] / share).clip(upper=1.0))
+
+
+def named(shares: Float[np.ndarray, "n k"], candidates: Sequence[str], prefix: str) -> pd.DataFrame:
+    """Return rows of shares as a mixture table; rows are called `<prefix>0`, `<prefix>1`, … with leading zeros."""
+    width = len(str(max(len(shares) - 1, 0)))
+    index = pd.Index([f"{prefix}{i:0{width}d}" for i in range(len(shares))], name="mixture")
+    return pd.DataFrame(shares, index=index, columns=list(candidates))
+
+
+def unimax(tokens: pd.Series, target_tokens: float, epochs: float) -> pd.Series:
+    """Return equal shares of `target_tokens`, but no candidate repeated more than `epochs` times (2304.09151).
+
+    What the small ones cannot take is shared by the others: water-filling, which is the KL projection of equal shares.
+    Raises Refusal when all candidates together hold too little for that.
+    """
+    names = list(natural(tokens).index)
+    return Region.of_data(tokens, target_tokens=target_tokens, epochs=epochs, general=names[0], beta=1.0).nearest(
+        uniform(names)
+    )
+
+
+def seed_grid(
+    candidates: Sequence[str], n: int, *, rng: np.random.Generator, prior: pd.Series | None = None
+) -> pd.DataFrame:
+    """Return `n` mixtures: each candidate alone, equal shares, `prior` if given, then points of a coarse simplex grid.
+
+    The grid is the coarsest with `n` points or more, of which as many as are missing are drawn. Raises Refusal for a
+    single candidate, or when `n` does not even hold the first ones.
+    """
+    names = list(candidates)
+    fixed = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
+    fixed.loc["uniform"] = uniform(names)
+    if prior is not None:
+        fixed.loc["natural"] = prior[names]
+    if len(names) < 2 or n < len(fixed):
+        raise Refusal(f"{n} seeds for {len(names)} candidates; search two or more, with {len(fixed)} seeds or more")
+    level = next(level for level in count(1) if comb(level + len(names) - 1, level) >= n)
+    steps = _grid(len(names), level)
+    steps = steps[(steps.max(axis=1) < level) & (np.ptp(steps, axis=1) > 0)]  # corners and equal shares: in `fixed`
+    drawn = steps[rng.permutation(len(steps))[: n - len(fixed)]] / level
+    points = pd.DataFrame(drawn, index=[f"grid-{i:02d}" for i in range(len(drawn))], columns=names)
+    return pd.concat([fixed, points]).rename_axis(index="mixture")
+
+
+def _grid(parts: int, level: int) -> Int[np.ndarray, "point part"]:
+    """Return every way to share `level` steps among `parts`."""
+    choices = combinations_with_replacement(range(parts), level)
+    return np.array([np.bincount(choice, minlength=parts) for choice in choices])
+
+
+def _bound(given: Shares | None, candidates: list[str], kind: str, default: float) -> pd.Series:
+    bound = pd.Series(dict(given) if given is not None else {}, dtype=float)
+    if unknown := [name for name in bound.index if name not in candidates]:
+        raise Refusal(f"{kind} bound for unknown candidate {unknown[0]!r}; candidates: {', '.join(candidates)}")
+    if odd := [name for name, share in bound.items() if not -TOLERANCE <= share <= 1 + TOLERANCE]:
+        raise Refusal(f"{kind} bound of {odd[0]!r} is {bound[odd[0]]:g}; a bound is a share between 0 and 1")
+    return bound.reindex(candidates).fillna(default).clip(0.0, 1.0)
+
+
+def _said(bounds: pd.Series) -> str:
+    return ", ".join(f"{name} {share:.3g}" for name, share in bounds.items())
+
+
+def _project(
+    p: Float[np.ndarray, "n k"], low: Float[np.ndarray, " k"], high: Float[np.ndarray, " k"]
+) -> Float[np.ndarray, "n k"]:
+    left = np.full((len(p), 1), -60.0)
+    right = 60.0 - np.log(np.where(p > 0, p, 1.0).min(axis=1, keepdims=True))
+    for _ in range(BISECTIONS):
+        middle = (left + right) / 2
+        below = np.clip(np.exp(middle) * p, low, high).sum(axis=1, keepdims=True) < 1
+        left, right = np.where(below, middle, left), np.where(below, right, middle)
+    return np.clip(np.exp(right) * p, low, high)
+
+
+def _dirichlet(alpha: Float[np.ndarray, " k"], rng: np.random.Generator) -> Float[np.ndarray, " k"]:
+    """Draw one Dirichlet row; gamma draws of tiny strengths can all underflow, so such a row is drawn again."""
+    for _ in range(MAX_REDRAWS):
+        row = rng.dirichlet(alpha)
+        if np.isfinite(row).all() and row.sum() > 0:
+            return row
+    raise Refusal(f"Dirichlet strengths {alpha} give no usable draw; use larger strengths")

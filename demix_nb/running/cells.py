@@ -1,0 +1,117 @@
+"""What every notebook needs: a quiet start, a function's source on the page, when to assert a claim, its summary."""
+
+import inspect
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from IPython.display import Code, display
+from numpy import isnan
+
+from demix_nb import DATA, PROGRESS, reading, store
+from demix_nb.study import RANKED, Study
+
+PUBLISHED = DATA / "published"
+TELL_EVERY = 0.2  # seconds between two notes of how far a loop is
+
+
+def begin(
+    run_dir: str,
+    suites: Sequence[str] | str | None = None,
+    *,
+    workers: int = 2,
+    panels: bool = False,
+    results: str = "run",
+    profile: str = "",
+) -> Study:
+    """Set the style of figures, or of plotly `panels`, silence libraries that chat, and open the study of a run.
+
+    `suites`: what models are measured on (`Study`). `results`: the folder of the tables that are read, "run" for the
+    run's own, "" for those committed of `profile`; what is written goes to the run.
+    """
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="A worker stopped")  # loky replaces a worker that has grown; no loss
+    # imported here: a reader who is to move sliders waits for what they need alone
+    if panels:
+        from demix_nb.panels.look import style
+    else:
+        from demix_nb.figures.marks import theme as style
+    style()
+    given = {"run": None, "": DATA / "results" / profile}.get(results, Path(results))
+    return Study.open(run_dir, suites, n_jobs=workers, progress=progress, given=given)
+
+
+def begin_with(run_dir: str, checkpoints: str, *, workers: int = 2, **given: Any) -> Study:
+    """Begin on checkpoints that somebody else trained; `given` are the fields of `Brought`, empty ones left out."""
+    from demix_nb.brought import Brought
+
+    begin(run_dir)
+    asked = {name: value for name, value in given.items() if value not in ("", [])}
+    paths = {name: Path(asked[name]) for name in ("base", "text", "include_path") if name in asked}
+    tasks = {"tasks_asked": tuple(asked.pop("tasks", ()))}
+    how = {"n_jobs": workers, "progress": progress, "checkpoints": Path(checkpoints)}
+    return Brought(Path(run_dir), **how, **(asked | paths | tasks))
+
+
+def begin_on(
+    run_dir: str,
+    mixtures_csv: str,
+    scores_csv: str,
+    tasks_csv: str = "",
+    *,
+    higher_is_better: bool = False,
+    workers: int = 2,
+) -> Study:
+    """Begin on runs that somebody else has (`reading.scored`); without files, on those of the study's own."""
+    from demix_nb.brought import BroughtRuns
+
+    study = begin(run_dir, RANKED, workers=workers)
+    if not mixtures_csv:
+        return study
+    runs = reading.scored(mixtures_csv, scores_csv, tasks_csv, higher_is_better=higher_is_better)
+    return BroughtRuns(Path(run_dir), n_jobs=workers, progress=progress, runs=runs)
+
+
+def progress(iterable: Iterable, total: int | None = None, desc: str = "") -> Iterable:
+    """Yield from `iterable`, showing how far it is: a bar in Jupyter, a note for the runner where it executes."""
+    if file := os.environ.get(PROGRESS):
+        return _told(iterable, len(iterable) if total is None and isinstance(iterable, Sized) else total, desc, file)
+    from tqdm.auto import tqdm
+
+    return tqdm(iterable, total=total, desc=desc)
+
+
+def _told(iterable: Iterable, total: int | None, desc: str, file: str) -> Iterator:
+    began, last = time.time(), 0.0
+    for done, item in enumerate(iterable):
+        if time.time() - last > TELL_EVERY:
+            last = time.time()
+            with store.atomic(file) as temporary:
+                temporary.write_text(json.dumps({"what": desc, "done": done, "total": total, "began": began}))
+        yield item
+    Path(file).unlink(missing_ok=True)
+
+
+def show_source(function: Callable) -> None:
+    """Show the code that runs, highlighted, where a copy in the notebook would grow stale."""
+    display(Code(inspect.getsource(function), language="python"))
+
+
+def printed(table: str) -> pd.DataFrame:
+    """Return a table of a paper as it was printed, from `data/published/<table>.csv`."""
+    return pd.read_csv(PUBLISHED / f"{table}.csv")
+
+
+def claimed(strict: bool, study: Study) -> bool:
+    """Return whether the full claim is asserted: where it was made, on the built-in candidates; yours may be harder."""
+    return strict and study.builtin
+
+
+def with_interval(value: float, low: float, high: float, *, digits: int = 2, undefined: str = "undefined") -> str:
+    """Return a value with its interval, as in "0.91 [0.79, 0.95]"; for NaN `undefined`, which may say why."""
+    return undefined if isnan(value) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

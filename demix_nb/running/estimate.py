@@ -1,0 +1,155 @@
+"""What a plan will cost, said before it begins: models to train, training tokens, disk, minutes.
+
+Models are counted by the notebooks themselves: the metadata's `trains` is a Python list with one budget, in full
+budgets of a component, per model, over the parameters. Seconds are those of a committed run (`run.csv`), brought to
+this plan's training tokens where a step trains, and to this machine by a probe: numpy does what a small model's layer
+does, for a second, and the committed run's models say how fast they were trained.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+from threadpoolctl import threadpool_limits
+
+from demix_nb import DATA, store
+from demix_nb.running import runner
+from demix_nb.running.runner import STEPS, Step
+from demix_nb.store import Refusal
+
+TURN_TOKENS = 40  # training tokens of the default model in the time of one turn of the probe, two processes at once
+PROBED = 1.0  # seconds
+SHARD = re.compile(r"-\d+(-of-\d+)?$")  # files of one candidate, as text.read_folder joins them
+TOKENIZER_BYTES = 80  # per token, beside a model's weights
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one step costs: `budgets` in training tokens, one per model; seconds, None where no committed run has it."""
+
+    step: Step
+    done: bool
+    budgets: tuple[float, ...]
+    seconds: float | None
+
+    @property
+    def disk(self) -> float:
+        """Bytes of its models: 12 hidden² weights in a layer (Kaplan et al. 2020, section 2.1), four bytes each."""
+        values = known(self.step)
+        if not self.budgets:
+            return 0.0
+        weights = values["vocab_size"] * values["hidden"] + 12 * values["layers"] * values["hidden"] ** 2
+        return len(self.budgets) * (4 * weights + TOKENIZER_BYTES * values["vocab_size"])
+
+
+def known(step: Step) -> dict[str, object]:
+    """Return the parameters of a step and of those it needs, and the number of candidates where text is chosen."""
+    values = {name: value for need in step.needs for name, value in known(need).items()} | dict(step.parameters)
+    return values | ({"candidates": candidates(values["corpora"])} if "corpora" in values else {})
+
+
+def candidates(corpora: str) -> int:
+    """Return how many candidates there are: the built-in ones, or one per folder and set of files in `corpora`."""
+    if corpora == "builtin":
+        return len(store.read(DATA / "results" / "laptop" / "corpora.csv", "corpora"))
+    found = [path for path in Path(corpora).iterdir() if path.suffix != ".md" and path.name[0] != "."]
+    return len({path.name if path.is_dir() else SHARD.sub("", path.stem) for path in found})
+
+
+def budgets(step: Step) -> tuple[float, ...]:
+    """Return the training tokens of every model that a step trains; none where it is given your own files."""
+    notebook = STEPS[step.name]
+    if notebook.needs and not step.needs:
+        return ()
+    values = known(step)
+    try:
+        shares = eval(notebook.trains, {"__builtins__": {"len": len, "sum": sum}}, values)
+    except (NameError, TypeError) as error:
+        raise Refusal(f"{step.name}: what it trains, {notebook.trains!r}, cannot be counted: {error}") from error
+    return tuple(share * values["component_tokens"] for share in shares)
+
+
+def costs(steps: Sequence[Step], profile: str, *, force: bool = False) -> list[Cost]:
+    """Return what each step costs on this machine; nothing for one that is up to date."""
+    speed, found = probe(), []
+    for step in steps:
+        if not force and step.up_to_date():
+            found.append(Cost(step, True, (), 0.0))
+        else:
+            found.append(Cost(step, False, budgets(step), seconds(step, profile, speed)))
+    return found
+
+
+def probe(lasting: float = PROBED) -> float:
+    """Return how many tokens a second one process of two would train the default model on, told by numpy."""
+    rng = np.random.default_rng(0)
+    states, weights = rng.random((2048, 64), dtype=np.float32), rng.random((64, 256), dtype=np.float32)
+    turns, began = 0, time.perf_counter()
+    with threadpool_limits(limits=1):
+        while time.perf_counter() - began < lasting:
+            raised = np.exp(-(states @ weights))
+            raised /= raised.sum(axis=1, keepdims=True)
+            turns += 1
+    return TURN_TOKENS * turns / (time.perf_counter() - began)
+
+
+def committed(step: str, profile: str) -> tuple[str, float] | None:
+    """Return a profile whose committed run has this step, this one or the laptop's first, and the step's seconds."""
+    for name in dict.fromkeys([profile, "laptop", *runner.profiles()]):
+        path = DATA / "results" / name / "run.csv"
+        if path.is_file() and step in (took := store.read(path, "run")["seconds"]):
+            return name, float(took[step])
+    return None
+
+
+def seconds(step: Step, profile: str, speed: float) -> float | None:
+    """Return how long a step takes at `speed`, tokens a second; None where no committed run has it.
+
+    What a step takes beside its training, a kernel's start and figures, is put at what the tour takes.
+    """
+    if (found := committed(step.name, profile)) is None:
+        return None
+    origin, took = found
+    before, now = sum(budgets(runner.plan([step.name], origin, {})[-1])), sum(budgets(step))
+    if before:
+        _, beside = committed("00_tour", "laptop")
+        took = beside + (took - beside) * now / before
+    return took * pace(origin) / speed
+
+
+def pace(profile: str) -> float:
+    """Return at how many tokens a second a committed run trained its components, each in one process of two."""
+    models = store.read(DATA / "results" / profile / "component_models.csv", "models").query("kind == 'component'")
+    return float((models["tokens"] / models["seconds"]).median())
+
+
+def expected(steps: Sequence[Step], profile: str) -> dict[str, float]:
+    """Return how many seconds each step should take on this machine, for those that a committed run has."""
+    speed = probe()
+    found = {step.name: seconds(step, profile, speed) for step in steps}
+    return {name: took for name, took in found.items() if took is not None}
+
+
+def table(found: Sequence[Cost]) -> Table:
+    """Return the costs of a plan as a table to print: a row per step and their sum."""
+    shown = Table(box=None, pad_edge=False, show_footer=True)
+    models = [budget for cost in found for budget in cost.budgets]
+    disk, took = sum(cost.disk for cost in found), [cost.seconds for cost in found]
+    unknown = took.count(None)
+    total = f"{sum(one for one in took if one is not None) / 60:.1f}" + (f" and {unknown} unknown" if unknown else "")
+    shown.add_column("step", "all")
+    for name, end in (("models", len(models)), ("training tokens", f"{sum(models):,.0f}"), ("MB", f"{disk / 1e6:.1f}"),
+                      ("minutes", total)):  # fmt: skip
+        shown.add_column(name, str(end), justify="right")
+    for cost in found:
+        if cost.done:
+            shown.add_row(cost.step.name, "up to date")
+        else:
+            minutes = "unknown" if cost.seconds is None else f"{cost.seconds / 60:.1f}"
+            tokens = f"{sum(cost.budgets):,.0f}"
+            shown.add_row(cost.step.name, str(len(cost.budgets)), tokens, f"{cost.disk / 1e6:.1f}", minutes)
+    return shown

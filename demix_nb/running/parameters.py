@@ -1,0 +1,280 @@
+"""What every parameter of a notebook may be: one table, name → type, checked before any second of training.
+
+A type is pydantic's, and its description says what the value must be: it is the remedy in the refusal and the column
+in `demix-nb params`. Choices are read from the tables whose rows they name, and only when another value than the
+notebook's own is given, so that nothing heavy is imported for a default. A parameter without a type here, in a notebook
+of one's own, is held to the type of its default alone.
+"""
+
+import difflib
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from demix_nb import DATA
+from demix_nb.store import Refusal
+
+
+def closest(name: str, known: Sequence[str]) -> str:
+    """Return the end of an error message that lists the known names, nearest first."""
+    near = [f"did you mean {hit}? " for hit in difflib.get_close_matches(name, known, n=1)]
+    return "".join(near) + f"known: {', '.join(sorted(known))}"
+
+
+def choice(known: Callable[[], Collection[str]], what: str) -> Any:
+    """Return the type of a name that is one of `known()`, which is asked only when there is a name to check."""
+
+    def check(name: str) -> str:
+        if name not in (names := list(known())):
+            raise Refusal(closest(name, names))
+        return name
+
+    return Annotated[str, AfterValidator(check), Field(description=what)]
+
+
+def place(there: Callable[[Path], bool], what: str, *words: str) -> Any:
+    """Return the type of a path where something lies, "" or one of the `words` that stand for something else."""
+
+    def check(path: str) -> str:
+        if path in ("", *words) or there(Path(path)):
+            return path
+        raise Refusal(f"it must be {what}, and there is none")
+
+    return Annotated[str, AfterValidator(check), Field(description=", or ".join([what, *map(repr, words)]))]
+
+
+def several(item: Any, what: str, least: int = 1) -> Any:
+    """Return the type of a list of at least `least` items."""
+    enough = {0: "", 1: ", not empty"}.get(least, f", at least {least} of them")
+    return Annotated[list[item], Field(min_length=least, description=f"a list of {what}{enough}")]
+
+
+def number(what: str, **bounds: float) -> Any:
+    """Return the type of a finite number within bounds, named as pydantic does: gt, ge, lt, le."""
+    return Annotated[float, Field(description=what, allow_inf_nan=False, **bounds)]
+
+
+def at_least(least: int) -> Any:
+    """Return the type of a whole number with a lower bound."""
+    return Annotated[int, Field(description=f"a whole number, at least {least}", ge=least)]
+
+
+def _predictors() -> Collection[str]:
+    from demix_nb.predictors import PREDICTORS  # imports scipy, too long to wait for where no step is run
+
+    return PREDICTORS
+
+
+@functools.cache
+def _suites() -> Collection[str]:
+    files = [yaml.load(path.read_text("utf-8"), yaml.BaseLoader) for path in (DATA / "tasks").glob("*yaml")]
+    return {
+        "heldout",
+        *(file["task"] for file in files if "task" in file),
+        *(tag for file in files for tag in _tags(file)),
+    }
+
+
+def _tags(file: Mapping[str, object]) -> list[str]:
+    tags = file.get("tag", [])
+    return [tags] if isinstance(tags, str) else tags
+
+
+def _suite(name: str) -> str:
+    if name not in _suites():
+        from lm_eval.tasks import TaskManager  # imports torch and reads 14,000 files: only for a task that is not ours
+
+        if name not in TaskManager().all_tasks:
+            raise Refusal(closest(name, sorted(_suites())))
+    return name
+
+
+Share = number("a share, between 0 and 1", ge=0, le=1)
+Part = number("a share, above 0 and at most 1", gt=0, le=1)
+Positive = number("a number above 0", gt=0)
+NotNegative = number("a number, at least 0", ge=0)
+Count, Size, Pair = at_least(0), at_least(1), at_least(2)
+References = at_least(4)  # fewer order nothing: fidelity.MIN_REFERENCES
+Flag = Annotated[bool, Field(description="true or false")]
+Name = Annotated[str, Field(description="a name, or empty")]
+Names = several(str, "names", least=0)
+Sizes = several(Size, "whole numbers above 0")
+Shares = several(Share, "shares, between 0 and 1", 0)
+Parts = several(Part, "shares, above 0 and at most 1", 0)
+File = place(Path.is_file, "a file")
+Folder = place(Path.is_dir, "a folder")
+Predictor = choice(_predictors, "the name of a predictor")
+Predictors = several(Predictor, "names of predictors")
+
+TYPES: dict[str, Any] = {
+    # candidates and models
+    "corpora": place(Path.is_dir, "a folder with one file or folder per candidate", "builtin"),
+    "families": File,
+    "general": Annotated[str, Field(min_length=1, description="the name of a candidate")],
+    "megabytes": Positive,
+    "heldout_kb": Positive,
+    "vocab_size": at_least(257),  # every single byte is a token
+    "hidden": Size,
+    "layers": Size,
+    "head_dim": Annotated[int, Field(ge=2, multiple_of=2, description="an even whole number, at least 2")],
+    "context": Pair,
+    "batch": Size,
+    "base_tokens": Size,
+    "base_learning_rate": Positive,
+    "component_tokens": Size,
+    "learning_rate": Positive,
+    "schedule": choice(lambda: ("cosine", "constant"), "cosine or constant"),
+    "beta": Part,
+    "suites": several(Annotated[str, AfterValidator(_suite)], "names of suites or lm-eval tasks"),
+    "limit": Size,
+    # checkpoints of one's own
+    "components_dir": Folder,
+    "base_dir": Folder,
+    "text": File,
+    "tasks": Names,
+    "include_path": Folder,
+    "items": Size,
+    "window": Pair,
+    "unsafe_code": Flag,
+    "mixtures_file": File,
+    "save_as": Name,
+    "path_from": Name,
+    "path_to": Name,
+    "path_points": Pair,
+    "reference_points": Shares,
+    # references and proxies
+    "n_references": References,
+    "n_replicates": Pair,
+    "trained_budgets": several(Part, "shares, above 0 and at most 1", 2),
+    "searched": Size,
+    "rank_on": Annotated[str, Field(min_length=1, description="one of the suites")],
+    "min_signal_to_noise": NotNegative,
+    "n_mending": References,
+    "component_budgets": Parts,
+    "method_references": References,
+    "betas": Parts,
+    "rates": several(Positive, "numbers above 0", 0),
+    "changed_references": References,
+    # predictors, search, interactions
+    "mixtures_csv": File,
+    "scores_csv": File,
+    "tasks_csv": File,
+    "higher_is_better": Flag,
+    "targets": Names,
+    "learners": Predictors,
+    "regressors": Predictors,
+    "predictor": Predictor,
+    "rounds": Sizes,
+    "curve_sizes": Sizes,
+    "fitted_runs": Sizes,
+    "subsets": Size,
+    "repeats": Size,
+    "pool": Size,
+    "top_k": Size,
+    "top": Size,
+    "simulated": Size,
+    "caps": Annotated[
+        dict[str, Share], Field(description="a mapping of candidates to their largest shares, between 0 and 1")
+    ],
+    "max_epochs": NotNegative,
+    "target_tokens": Count,
+    "recommend": choice(lambda: ("merged", "mixed"), "merged or mixed"),
+    "pair_task": Name,
+    "permutations": Size,
+    "curved_permutations": Size,
+    "pair_permutations": Size,
+    "curved_runs": References,
+    "curved_deals": Size,
+    "false_share": number("a share, above 0 and below 1", gt=0, lt=1),
+    # the studies
+    "n_seeds": Size,
+    "trained_rounds": Sizes,
+    "trained_budget": Part,
+    "temperature": Positive,
+    "larger_hidden": Count,
+    "larger_layers": Size,
+    "larger_references": References,
+    "transferred": several(str, "names of strategies"),
+    "counts": several(at_least(7), "whole numbers, 7 or more"),  # split into rounds of 4 : 2 : 1
+    "merged_seeds": Size,
+    "parts": Annotated[
+        dict[str, Size], Field(min_length=1, description="a mapping of candidates to numbers of parts, at least 1")
+    ],
+    "fine_references": References,
+    "dual_points": several(Share, "shares, between 0 and 1"),
+    "grid": Size,
+    "corruption": Parts,
+    "copied": Parts,
+    "spoilt": Annotated[str, Field(min_length=1, description="the name of a candidate")],
+    "drop": number("a share, above 0 and below 1", gt=0, lt=1),
+    "dynamic_seeds": Count,
+    # everywhere
+    "regmix_dir": Folder,
+    "results": place(Path.is_dir, "a folder of tables", "run"),
+    "run": Folder,
+    "strict": Flag,
+    "seed": Count,
+    "workers": Size,
+}
+
+
+# what two parameters must be to each other
+TOGETHER: tuple[tuple[tuple[str, str], Callable[[Any, Any], bool], str], ...] = (
+    (("hidden", "head_dim"), lambda hidden, head: hidden % head == 0, "give a multiple of head_dim"),
+    (("n_replicates", "n_references"), lambda few, many: few <= many, "only references are trained twice"),
+    (("rank_on", "suites"), lambda suite, suites: suite in suites, "rank on a suite that models are scored on"),
+    (("top_k", "pool"), lambda top, pool: top <= pool, "no more can be averaged than are predicted"),
+    (("scores_csv", "mixtures_csv"), lambda scores, mixtures: bool(scores) == bool(mixtures), "give both or neither"),
+)
+
+
+def described(name: str, default: object) -> str:
+    """Return what a parameter must be, in words; for one without a type here, the type of its default."""
+    return TypeAdapter(TYPES[name]).json_schema()["description"] if name in TYPES else type(default).__name__
+
+
+def given(name: str, value: object, default: object) -> object:
+    """Return a parameter's value, read from text where it comes from a command line, and checked.
+
+    Raises Refusal naming the parameter, what it is and what it must be.
+    """
+    if isinstance(value, str) and not isinstance(default, str):
+        value = _read(value, default)
+    value = typed(value, default, name)
+    if name in TYPES and value != default:
+        try:
+            TypeAdapter(TYPES[name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            own = [problem["ctx"]["error"] for problem in error.errors() if problem["type"] == "value_error"]
+            remedy = own[0] if own else f"it must be {described(name, default)}"
+            raise Refusal(f"{name} is {value!r}; {remedy}") from error
+    return value
+
+
+def _read(text: str, default: object) -> object:
+    try:
+        return float(text) if isinstance(default, float) else yaml.safe_load(text)  # to YAML, 1e-3 is a string
+    except (ValueError, yaml.YAMLError):
+        return text  # for `typed` to refuse
+
+
+def typed(value: object, default: object, name: str) -> object:
+    """Return `value` if it has the type of `default` (an int may stand for a float); raises Refusal if not."""
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise Refusal(
+            f"parameter {name} wants {type(default).__name__}, e.g. {default!r}; got {value!r} ({type(value).__name__})"
+        )
+    return value
+
+
+def agree(values: Mapping[str, Any]) -> None:
+    """Refuse parameters that cannot stand together; `values` are those of all the steps of a run."""
+    for (one, other), holds, sentence in TOGETHER:
+        if one in values and other in values and not holds(values[one], values[other]):
+            raise Refusal(f"{one} is {values[one]!r}, but {other} is {values[other]!r}; {sentence}")

@@ -1,0 +1,137 @@
+"""RESULTS.md: what the committed tables say, as Markdown, so that no number in prose is typed by hand.
+
+Every section is a function from committed tables to a table of text; the page is written by `demix-nb figures` and
+tested for being current. Knows tables and labels, not science.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from demix_nb.figures.gallery import reader
+from demix_nb.figures.pipeline import kind_label
+from demix_nb.running.cells import with_interval
+from demix_nb.store import atomic
+
+Read = Callable[[str], pd.DataFrame]  # name of a committed table → table
+MEASURES = {"rho_macro": ("macro ρ", 2), "rho_rank": ("ρ of the macro rank", 2), "error": ("mean abs. error", 3)}
+CEILING = "ceiling"  # the kind that is no proxy
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def millions(tokens: float) -> str:
+    """Return tokens as "2.1M", a dash where there are none."""
+    return "–" if pd.isna(tokens) else f"{tokens / 1e6:.1f}M"
+
+
+def kinds(report: pd.DataFrame, trust: pd.DataFrame) -> str:
+    """Return the fidelity of every kind of proxy: measures with 95 % intervals, cost, verdict of the trust gate."""
+    rows = []
+    for (kind, budget), mine in report.groupby([report.index, report["budget"].fillna(0.0)], sort=False):
+        known = mine.set_index("measure")
+        cells = [with_interval(*known.loc[name, ["value", "low", "high"]], digits=digits)
+                 for name, (_, digits) in MEASURES.items()]  # fmt: skip
+        verdict = trust[(trust.index == kind) & (trust["budget"].fillna(0.0) == budget)]["verdict"]
+        name = "a second seed of the references (ceiling)" if kind == CEILING else kind_label(kind, budget)
+        rows.append([name, millions(mine["tokens"].iloc[0]), *cells, *(verdict if len(verdict) else ["–"])])
+    return markdown(["kind of proxy", "training tokens", *(name for name, _ in MEASURES.values()), "trust gate"], rows)
+
+
+def strategies(summary: pd.DataFrame) -> str:
+    """Return the really trained winners of every strategy, best level first."""
+    table = summary.pivot(columns="measure")
+    order = table["value", "level"].sort_values().index
+    digits = {"macro": 1, "place": 1, "level": 2}
+
+    def told(name: str, measure: str) -> str:
+        value, low, high = (table.loc[name, (column, measure)] for column in ("value", "low", "high"))
+        return with_interval(value, low, high, digits=digits[measure])
+
+    rows = [[name, *(told(name, measure) for measure in digits)] for name in order]
+    return markdown(["strategy", "macro rank", "place", "level"], rows)
+
+
+def quality(models: pd.DataFrame) -> str:
+    """Return the trained mixtures of one run: mean macro rank and place, and the places by seed."""
+    rows = []
+    for name, mine in models.groupby("strategy", sort=False):
+        places = ", ".join(f"{place:.0f}" for place in mine.sort_values("seed")["place"])
+        rows.append([name, f"{mine['macro'].mean():.1f}", f"{mine['place'].mean():.1f}", places])
+    return markdown(["trained mixture", "macro rank", "place", "places by seed"], rows)
+
+
+def seconds(run: pd.DataFrame) -> str:
+    """Return how long each step took, where and from which commit."""
+    rows = [[name, f"{row['seconds']:.0f}", str(row["machine"]), str(row["commit"])]
+            for name, row in run.fillna("–").iterrows()]  # fmt: skip
+    return markdown(
+        ["step", "seconds", "machine", "commit"], [*rows, ["**sum**", f"{run['seconds'].sum():.0f}", "", ""]]
+    )
+
+
+def ratios(table: pd.DataFrame) -> str:
+    """Return how many times more mixtures move a family than seeds do, by suite."""
+    rows = [[family, *(f"{value:.1f}" for value in row)] for family, row in table.iterrows()]
+    return markdown(["family", *table.columns], rows)
+
+
+HEAD = """# Results
+
+Written by `demix-nb figures` from the committed tables under `data/results/`; no number here is typed by hand. Brackets
+are 95 % bootstrap intervals, over mixtures for fidelity and over seeds for strategies. Every figure with its command is
+in [figures/README.md](figures/README.md), what was measured by hand in [LOG.md](LOG.md)."""
+
+
+def page(laptop: Read, study: Read) -> str:
+    """Return RESULTS.md from the committed tables of the two profiles."""
+    parts = [
+        HEAD,
+        "## Which proxy to trust",
+        f"Profile `study`: {len(study('reference_mixtures'))} references, each trained twice; held-out text; costs are "
+        "those of a search over 112 mixtures. `demix-nb run --profile study`",
+        kinds(study("proxy_kinds"), study("trust")),
+        "How many times more mixtures move a family's score than seeds do:",
+        ratios(study("family_signal_to_noise")),
+        "![Kinds of proxy](figures/study_kinds.png)",
+        "## Whose mixture is best",
+        "Same study: winners really trained with five seeds, ranked among the references; level is the families' mean "
+        "in standard deviations of the references, lower is better.",
+        strategies(study("strategy_summary")),
+        "![Strategies](figures/study_strategies.png)",
+        "## A laptop's run",
+        f"Profile `laptop`: {len(laptop('reference_mixtures'))} references. `demix-nb run && demix-nb figures`",
+        *laptop_sections(laptop),
+        "## How long it takes",
+        "Profile `laptop`:",
+        seconds(laptop("run")),
+        "Profile `study` (what an earlier execution had trained or measured was not done again):",
+        seconds(study("run")),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def laptop_sections(laptop: Read) -> list[str]:
+    """Return the laptop's fidelity by suite, and its trained mixtures."""
+    fidelity, trust = laptop("fidelity"), laptop("trust")
+    ranked = laptop("tasks").query("in_rank")["suite"].iloc[0]
+    named: Mapping[str, str] = {"heldout": "held-out text", "nine": "the nine benchmarks"}
+    parts = []
+    for suite, rows in fidelity.groupby("suite", sort=False):
+        verdicts = trust if suite == ranked else trust.iloc[:0]
+        parts += [f"Fidelity on {named.get(suite, suite)}, bits per byte:", kinds(rows, verdicts)]
+    return [*parts, "Really trained mixtures, ranked among the references:", quality(laptop("quality"))]
+
+
+def write(results: Path, target: Path) -> Path:
+    """Write the page from the committed tables of both profiles, whole or not at all; returns the path."""
+    text = page(reader(results / "laptop"), reader(results / "study"))
+    with atomic(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    target.chmod(0o644)
+    return target

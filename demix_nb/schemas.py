@@ -1,0 +1,119 @@
+"""What every table on disk must hold: a row per kind of table, and the kind of each table by its name.
+
+`store` checks tables against these rows on read and write; `data/README.md` explains every column.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a table must hold: the index's name and column → kind.
+
+    `open`: it has further columns, one per candidate, task or family. `unique`: no index value comes twice.
+    `numeric`: every column holds numbers, the further ones too.
+    """
+
+    index: str
+    columns: Mapping[str, str]
+    open: bool = True
+    unique: bool = True
+    numeric: bool = False
+
+
+TASK = {"family": "str", "unit": "str", "higher_is_better": "bool", "items": "int", "chance": "float"}
+PREDICTED = {"predictor": "str", "task": "str", "predicted": "float"}
+INTERVAL = {"rho": "float", "low": "float", "high": "float"}
+SCHEMAS = {
+    "corpora": Schema("candidate", {"family": "str", "train_tokens": "int", "heldout_tokens": "int"}),
+    "tasks": Schema("task", TASK),
+    "models": Schema("model", {"kind": "str", "seed": "int", "tokens": "int", "seconds": "float", "loss": "float"}),
+    "mixtures": Schema("mixture", {}, numeric=True),
+    "scores": Schema("mixture", {}, numeric=True),
+    "fidelity": Schema("proxy", {"measure": "str", "value": "float", "low": "float", "high": "float"}, unique=False),
+    "differences": Schema("pair", {"measure": "str", "value": "float", "low": "float", "high": "float"}, unique=False),
+    "mending": Schema("proxy", {"family": "str", "power": "float", "scale": "float"}, unique=False),
+    "trust": Schema("proxy", {"verdict": "str", "because": "str"}, unique=False),
+    "costs": Schema("proxy", {"measure": "str", "tokens": "float", "trained_tokens": "float"}, unique=False),
+    "consistency": Schema("mixture", {"type": "str", "share": "float", "delta": "float"}, unique=False),
+    "measures": Schema("strategy", {"measure": "str", "value": "float", "low": "float", "high": "float"}, unique=False),
+    "landscape": Schema("mixture", {"type": "str"}, unique=False),
+    "counts": Schema("mixture", {"proxies": "int", "kind": "str", "believed": "float", "level": "float"}),
+    "robustness": Schema("mixture", {"text": "str", "share": "float", "candidate": "str"}),
+    "ratios": Schema("family", {}, numeric=True),
+    "quality": Schema("model", {"strategy": "str", "seed": "int", "macro": "float", "place": "float"}),
+    "run": Schema("step", {"seconds": "float", "machine": "str"}),
+    "summary": Schema("result", {"value": "str"}, open=False),
+    "rounds": Schema("mixture", {"round": "int", "rank": "float"}, numeric=True),
+    # what figures are drawn from, beside the above
+    "curves": Schema("model", {"tokens": "int", "loss": "float"}, unique=False),
+    "layers": Schema("layer", {}, numeric=True),
+    "cosines": Schema("component", {}, numeric=True),
+    "learning": Schema("predictor", {"runs": "int", "test": "str"} | INTERVAL, unique=False),
+    "predictions": Schema("mixture", PREDICTED | {"test": "str", "true": "float"}, unique=False),
+    "coverage": Schema("predictor", {"level": "float", "covered": "float"}, unique=False),
+    "effects": Schema("candidate", {"task": "str", "effect": "float", "q": "float", "kind": "str"}, unique=False),
+    "pairs": Schema("first", {"second": "str", "task": "str", "effect": "float", "q": "float"}, unique=False),
+    "path": Schema("first", PREDICTED | {"second": "str", "share": "float"}, unique=False),
+    "invariance": Schema("predictor", {"test": "str", "printed": "float"} | INTERVAL, unique=False),
+    "found": Schema("domain", {"mixture": "str", "share": "float", "printed": "bool"}, unique=False),
+    "top": Schema("domain", {"fitted": "str", "value": "float", "low": "float", "high": "float"}, unique=False),
+    "correlations": Schema("domain", {}, numeric=True),
+    "claims": Schema("claim", {"printed": "str", "ours": "str", "agrees": "bool", "why": "str"}, open=False),
+}
+
+TABLES = {  # name of a table → what it must hold; a name that is not here is a table of numbers per mixture ("scores")
+    "corpora": "corpora",
+    "fine_corpora": "corpora",
+    "tasks": "tasks",
+    "component_tasks": "tasks",
+    "component_models": "models",
+    "reference_models": "models",
+    "final_models": "models",
+    "larger_models": "models",
+    "fidelity": "fidelity",
+    "proxy_kinds": "fidelity",
+    "merge_methods": "fidelity",
+    "component_budgets": "fidelity",
+    "training_settings": "fidelity",
+    "partition_fidelity": "fidelity",
+    "larger_fidelity": "fidelity",
+    "family_signal_to_noise": "ratios",
+    "trust": "trust",
+    "search_rounds": "rounds",
+    "quality": "quality",
+    "strategies": "quality",
+    "larger_strategies": "quality",
+    "partition_quality": "quality",
+    "strategy_summary": "measures",
+    "proxy_differences": "differences",
+    "mending": "mending",
+    "tokens_to_reach": "costs",
+    "consistency": "consistency",
+    "dual_capability": "consistency",
+    "landscape": "landscape",
+    "proxy_counts": "counts",
+    "robustness": "robustness",
+    "run": "run",
+    "loss_curves": "curves",
+    "drift": "layers",
+    "cosines": "cosines",
+    "learning_curve": "learning",
+    "regmix_learning_curve": "learning",
+    "predictions": "predictions",
+    "regmix_predictions": "predictions",
+    "coverage": "coverage",
+    "regmix_coverage": "coverage",
+    "effects": "effects",
+    "regmix_effects": "effects",
+    "pairs": "pairs",
+    "regmix_pairs": "pairs",
+    "pair_path": "path",
+    "regmix_table2": "invariance",
+    "regmix_found": "found",
+    "regmix_top": "top",
+    "regmix_downstream": "correlations",
+    "evidence_demix": "claims",
+    "evidence_mergemix": "claims",
+}

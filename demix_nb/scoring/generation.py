@@ -1,0 +1,35 @@
+"""Generation tasks on live models: lm-eval's Hugging Face model that tokenises a prompt once, not for every proxy.
+
+A worker that measures several proxies in a row tokenises for the first of them. A module of its own, because importing
+lm-eval's model takes seconds, which likelihoods do not need.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lm_eval.models.huggingface import HFLM
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ROWS = 16  # prompts continued at a time
+
+
+class Generator(HFLM):
+    """lm-eval's model around a live one; `known` holds the tokens of prompts from one model to the next."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: int, known: dict) -> None:
+        self.known = known
+        super().__init__(pretrained=model, tokenizer=tokenizer, max_length=context, batch_size=ROWS)
+
+    def tok_encode(self, string: str, *args, **options) -> list[int]:
+        """Return the tokens of one prompt."""
+        return self._once(super().tok_encode, string, args, options)
+
+    def tok_batch_encode(self, strings: Sequence[str], *args, **options) -> tuple:
+        """Return the padded tokens of a batch of prompts and their attention mask."""
+        return self._once(super().tok_batch_encode, strings, args, options)
+
+    def _once(self, encode: Callable, text: str | Sequence[str], args: tuple, options: dict) -> Any:
+        key = (text if isinstance(text, str) else tuple(text), args, tuple(sorted(options.items())))
+        if key not in self.known:
+            self.known[key] = encode(text, *args, **options)
+        return self.known[key]

@@ -1,0 +1,228 @@
+"""What lies on disk: files replaced whole, content hashes, tables checked by schema, caches of what was measured.
+
+Notebooks hand each other everything through CSV tables under `data/runs/<profile>/tables/`; this module is the only
+door. A table that was cut short, edited into nonsense or written by another version fails here, by name, and not three
+notebooks later. `schemas` says what each must hold.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from demix_nb.schemas import SCHEMAS, TABLES
+
+
+class Refusal(ValueError):  # noqa: N818, a refusal is no error of ours
+    """What was given cannot be used; the message is one sentence: what is wrong, where, and what to do instead."""
+
+
+def schema_of(table: str) -> str:
+    """Return the schema that a table of this name must follow."""
+    return TABLES.get(table, "scores")
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder and move it to `path` when the block ends well; else remove it."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise Refusal(f"cannot write {path}: {error.strerror}; choose a folder you may write to") from error
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a hidden folder beside `path` and give it that name when the block ends well; else remove it.
+
+    Raises OSError where it cannot be made, or where `path` holds something when the block ends.
+    """
+    path = Path(path)
+    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hidden.mkdir()
+        yield hidden
+        os.replace(hidden, path)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def content_hash(*parts: object) -> str:
+    """Return 16 hex digits that depend on the content of all parts (bytes, arrays, frames, or JSON-able values)."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for chunk in _chunks(part):
+            digest.update(len(chunk).to_bytes(8, "little"))
+            digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+def _chunks(part: object) -> list[bytes]:
+    if isinstance(part, bytes):
+        return [part]
+    if isinstance(part, np.ndarray):
+        return [str((part.dtype, part.shape)).encode(), np.ascontiguousarray(part).tobytes()]
+    if isinstance(part, pd.Series | pd.DataFrame):
+        return [part.to_csv().encode()]
+    return [json.dumps(part, sort_keys=True, default=str).encode()]
+
+
+def file_hash(path: str | Path) -> str:
+    """Return the sha256 of a file's bytes, 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_hash(directory: str | Path) -> str:
+    """Return the sha256 over weights, configuration and tokenizer of a checkpoint, whatever its folder is called."""
+    patterns = ("*.safetensors", "*.json", "*.model", "vocab.txt", "merges.txt")
+    kept = {path for pattern in patterns for path in Path(directory).glob(pattern)}
+    kept = [path for path in kept if not path.name.startswith(("training", "trainer"))]  # records, not the model
+    digests = ((path, path.stat()) for path in sorted(kept))
+    lines = [f"{path.name} {_hash_as_of(path.resolve(), s.st_size, s.st_mtime_ns)}\n" for path, s in digests]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@cache
+def _hash_as_of(path: Path, size: int, modified: int) -> str:
+    """Size and time of change are there for the cache alone: a rewritten file is read again."""
+    return file_hash(path)
+
+
+def check(frame: pd.DataFrame, schema: str, where: str) -> pd.DataFrame:
+    """Return `frame` with the schema's index and column types; raises Refusal naming what is wrong."""
+    wanted = SCHEMAS[schema]
+    if frame.index.name != wanted.index:
+        raise Refusal(f"{where}: the first column is {frame.index.name!r}, expected {wanted.index!r}")
+    if missing := [name for name in wanted.columns if name not in frame.columns]:
+        raise Refusal(f"{where}: column {missing[0]!r} is missing; expected {', '.join(wanted.columns)}")
+    if wanted.unique and frame.index.has_duplicates:
+        raise Refusal(f"{where}: {wanted.index} {frame.index[frame.index.duplicated()][0]!r} appears twice")
+    if not wanted.open and (extra := [name for name in frame.columns if name not in wanted.columns]):
+        raise Refusal(f"{where}: unknown column {extra[0]!r}")
+    for name, kind in wanted.columns.items():
+        try:
+            frame = frame.assign(**{name: frame[name].astype(kind)})
+        except (TypeError, ValueError) as error:
+            raise Refusal(f"{where}: column {name!r} must be {kind}: {error}") from error
+    if wanted.numeric and (text := frame.select_dtypes(exclude="number").columns.tolist()):
+        raise Refusal(f"{where}: column {text[0]!r} must hold numbers")
+    return frame
+
+
+def write(frame: pd.DataFrame, path: str | Path, schema: str) -> Path:
+    """Check `frame` against `schema` and write it as CSV, atomically; returns the path."""
+    path = Path(path)
+    checked = check(frame, schema, path.name)
+    with atomic(path) as temporary:
+        checked.to_csv(temporary, float_format="%.10g")
+    return path
+
+
+def read(path: str | Path, schema: str) -> pd.DataFrame:
+    """Read and check a table; raises Refusal naming the file and how to make it."""
+    path = Path(path)
+    if not path.is_file():
+        raise Refusal(f"no table at {path}; run the notebook that writes it (`demix-nb run`), or check the path")
+    index = SCHEMAS[schema].index
+    try:
+        frame = pd.read_csv(path, dtype={index: str})
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise Refusal(f"{path.name} cannot be read as CSV ({error}); delete it and run `demix-nb run` again") from error
+    if index not in frame.columns:
+        raise Refusal(f"{path.name}: no column {index!r}; it has {', '.join(map(str, frame.columns[:5]))}")
+    return check(frame.set_index(index), schema, path.name)
+
+
+# --- what was measured, by content ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What was measured, one file per key: a second run measures nothing again, and a killed one loses nothing.
+
+    `encode(key, value)` returns a file's bytes, `decode(key, bytes)` the value; it raises where they are damaged.
+    """
+
+    folder: Path
+    suffix: str
+    encode: Callable[[str, Any], bytes]
+    decode: Callable[[str, bytes], Any]
+
+    def path(self, key: str) -> Path:
+        """Return where the value of `key` lies."""
+        return self.folder / f"{key}{self.suffix}"
+
+    def get(self, key: str) -> Any:
+        """Return the stored value, None if there is none; raises Refusal for a damaged file."""
+        path = self.path(key)
+        try:
+            return self.decode(key, path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise Refusal(f"{path} is damaged ({error!r}); delete it and run again") from error
+
+    def put(self, key: str, value: Any) -> None:
+        """Store a value, whole or not at all; raises Refusal for a number that is not finite, or without room."""
+        path, content = self.path(key), self.encode(key, value)
+        try:
+            with atomic(path) as temporary:
+                temporary.write_bytes(content)
+        except OSError as error:
+            raise Refusal(f"cannot write {path} ({error}); choose a folder that you may write to") from error
+
+
+def _scores_to_json(key: str, scores: pd.Series) -> bytes:
+    if bad := [task for task, score in scores.items() if not math.isfinite(score)]:
+        raise Refusal(f"the score of {bad[0]!r} is not finite and is not stored")
+    values = {str(task): float(score) for task, score in scores.items()}
+    return json.dumps({"scores": values, "check": content_hash(key, values)}).encode()
+
+
+def _scores_from_json(key: str, content: bytes) -> pd.Series:
+    stored = json.loads(content)
+    if stored["check"] != content_hash(key, stored["scores"]):
+        raise Refusal("its checksum differs")
+    return pd.Series(stored["scores"], name="score", dtype=float).rename_axis("task")
+
+
+def _array_to_npy(_key: str, array: np.ndarray) -> bytes:
+    np.save(file := io.BytesIO(), array)
+    return file.getvalue()
+
+
+def _array_from_npy(_key: str, content: bytes) -> np.ndarray:
+    return np.load(io.BytesIO(content))
+
+
+def score_cache(folder: str | Path) -> Cache:
+    """Return the cache of scores (task → score): JSON with a checksum."""
+    return Cache(Path(folder), ".json", _scores_to_json, _scores_from_json)
+
+
+def answer_cache(folder: str | Path) -> Cache:
+    """Return the cache of answer tokens' log-probabilities (nats): numpy arrays."""
+    return Cache(Path(folder), ".npy", _array_to_npy, _array_from_npy)

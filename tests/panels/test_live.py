@@ -1,0 +1,101 @@
+"""A live proxy is the merge it claims to be, measured on excerpts, and what it writes depends on the mixture alone."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import fixtures_models
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from demix_nb.merging import Bank
+from demix_nb.mixtures import as_table, one_hot, uniform
+from demix_nb.panels.live import EXCERPT, PROMPT, Live
+
+NAMES = ("a", "b-c", "d[e]")  # names may hold what names of folders are made of
+TRAINED = ("0.20", "0.50")  # shares of "d[e]" at which a model was trained between it and "b-c"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """What a live proxy asks of a study: three tiny components, their held-out text, and two references between."""
+    folder, draw = tmp_path_factory.mktemp("study"), np.random.default_rng(7)
+    sources = fixtures_models.ARCHITECTURES["qwen3"]()
+    components, base = fixtures_models.family(folder / "made", sources, names=NAMES, drift=0.3)
+    for weight in TRAINED:
+        shutil.copytree(components["d[e]"], folder / "models" / f"path-b-c-d[e]-{weight}")
+    words = [[" ".join(f"w{n}" for n in draw.integers(3, 64, 60)) for _ in range(40)] for _ in NAMES]
+    return SimpleNamespace(
+        bank=Bank.load(components, base=base), families={"a": "general", "b-c": "math", "d[e]": "math"},
+        heldout=SimpleNamespace(heldout=dict(zip(NAMES, words, strict=True))), models=folder / "models",
+        tokenizer=AutoTokenizer.from_pretrained(base), setting={"architecture": {"context": 32}}, components=components,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def live(study):
+    return Live(study)
+
+
+def test_a_corner_scores_like_its_component_on_the_same_excerpts(live, study):
+    corners = as_table({name: one_hot(NAMES, name) for name in NAMES})
+    scored = live(corners)
+    for name, folder in study.components.items():
+        component = live.suite.measure(AutoModelForCausalLM.from_pretrained(folder))
+        assert scored.scores.loc[name].to_list() == pytest.approx(component.to_list(), rel=1e-6)
+    assert list(scored.scores) == list(NAMES) and not scored.tasks["higher_is_better"].any()
+    assert scored.tasks["family"].to_dict() == study.families
+
+
+def test_a_move_is_read_on_little_text(live, study):
+    assert all(len(text) > 2 * EXCERPT for text in map("\n".join, study.heldout.heldout.values()))
+    asked = [instance.args[0] for task in live.suite.loaded.values() for instance in task.instances]
+    assert len(asked) == len(NAMES) and all(len(text) <= EXCERPT for text in asked)
+    assert all(len(tokens) == PROMPT for tokens in live.starts.values())
+
+
+def test_the_same_mixture_writes_the_same_and_leaves_the_dice_alone(live):
+    even, corner = uniform(NAMES), one_hot(NAMES, "a")
+    before = torch.get_rng_state()
+    first, other, again = (live.write_on(mixture, ["a", "b-c"], tokens=8) for mixture in (even, corner, even))
+    pd.testing.assert_series_equal(first, again)
+    assert (first != other).any() and (torch.get_rng_state() == before).all()
+    assert (live.write_on(even, ["a", "b-c"], tokens=8, seed=1) != first).any()
+
+
+def test_a_slider_and_a_cell_may_ask_at_the_same_time(live):
+    corners = [one_hot(NAMES, name) for name in NAMES]
+    tables = [corner.to_frame("corner").T for corner in corners]
+    alone = [(live(table).scores, live.write_on(corner, ["a"], tokens=4))
+             for table, corner in zip(tables, corners, strict=True)]  # fmt: skip
+    with ThreadPoolExecutor(2 * len(corners)) as pool:
+        scores = [pool.submit(live, table) for table in tables * 3]
+        texts = [pool.submit(live.write_on, corner, ["a"], tokens=4) for corner in corners * 3]
+    for (score, text), asked, written in zip(alone * 3, scores, texts, strict=True):
+        pd.testing.assert_frame_equal(asked.result().scores, score)
+        pd.testing.assert_series_equal(written.result(), text)
+
+
+def test_all_ways_from_one_candidate_to_another_begin_and_end_alike(live):
+    curves = live.path("a", "d[e]", points=3)
+    assert list(curves) == ["merged", "mixed"], "no model was trained between them"
+    merged, mixed = curves.values()
+    assert list(merged.index) == list(mixed.index) == [0, 0.5, 1]
+    assert merged.loc[[0, 1]].to_numpy() == pytest.approx(mixed.loc[[0, 1]].to_numpy(), rel=1e-5)
+    assert (merged.loc[0.5] != mixed.loc[0.5]).all()
+
+
+def test_where_models_were_trained_between_two_candidates_they_are_measured_as_well(live):
+    assert live.trained_pair == ("b-c", "d[e]")
+    curves = live.path("b-c", "d[e]", points=3)
+    reference = curves["reference"]
+    assert list(reference.index) == [0.2, 0.5] and list(reference) == ["b-c", "d[e]"]
+    for weight in reference.index:  # the copies that stand for trained models are the component at the end
+        assert reference.loc[weight].to_list() == pytest.approx(curves["merged"].loc[1].to_list(), rel=1e-6)
+
+
+def test_without_a_model_between_any_two_the_ends_are_the_first_and_the_last(study, tmp_path):
+    assert Live(SimpleNamespace(**vars(study) | {"models": tmp_path})).trained_pair == (NAMES[0], NAMES[-1])

@@ -1,0 +1,80 @@
+"""A dry run tells the truth: what the notebooks say they train is what a finished run has trained."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from demix_nb.running import estimate, runner
+
+
+def budgets(step, profile="smoke", **overrides):
+    return estimate.budgets(runner.plan([step], profile, overrides)[-1])
+
+
+@pytest.mark.parametrize("step", runner.STEPS)
+@pytest.mark.parametrize("profile", runner.profiles())
+def test_every_notebook_can_be_counted(step, profile):
+    assert all(tokens > 0 for tokens in budgets(step, profile))
+
+
+def test_models_follow_the_parameters():
+    assert len(budgets("01")) == 8 and budgets("01")[0] == 120_000
+    assert Counter(budgets("03", n_references=5, n_replicates=4, trained_budgets=[0.25, 0.5])) == {
+        40_000: 9, 10_000: 5, 20_000: 5,
+    }  # fmt: skip
+    assert budgets("05") == ()
+
+
+def test_own_text_counts_its_candidates(tmp_path):
+    for name in ("news-00.jsonl", "news-01.jsonl", "law.txt", "README.md", ".hidden"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "code").mkdir()
+    assert estimate.candidates(str(tmp_path)) == 3
+    assert len(budgets("01", corpora=str(tmp_path), general="news")) == 4
+
+
+def test_own_models_are_not_counted(tmp_path):
+    assert budgets("02", components_dir=str(tmp_path)) == () != budgets("02")
+
+
+@pytest.mark.notebooks
+def test_what_is_told_is_what_a_finished_run_has_trained(story):
+    records = [json.loads(path.read_text()) for path in story[0].glob("models/*/training.json")]
+    steps = runner.plan([], "smoke", {}, story[0])
+    told = [tokens for step in steps for tokens in estimate.budgets(step)]
+    assert len(told) == len(records)
+    assert sum(told) == pytest.approx(sum(record["tokens"] for record in records), rel=0.02), "whole batches apart"
+    fresh = [estimate.Cost(step, False, estimate.budgets(step), None) for step in steps]
+    used = sum(path.stat().st_size for path in story[0].glob("models/*/*"))
+    assert sum(cost.disk for cost in fresh) == pytest.approx(used, rel=0.3)
+
+
+def test_seconds_follow_training_tokens_and_this_machine():
+    step = runner.plan(["07"], "laptop", {})[-1]
+    pace = estimate.pace("laptop")
+    assert pace > 1000
+    as_committed = estimate.seconds(step, "laptop", pace)
+    took, tour = (estimate.committed(name, "laptop")[1] for name in ("07_mixture_quality", "00_tour"))
+    assert as_committed == pytest.approx(took)
+    assert estimate.seconds(step, "laptop", pace / 2) == pytest.approx(2 * took)
+    fewer = runner.plan(["07"], "laptop", {"n_seeds": 1})[-1]
+    assert estimate.seconds(fewer, "laptop", pace) == pytest.approx(tour + (took - tour) / 3)
+    assert estimate.seconds(runner.plan(["07"], "smoke", {})[-1], "smoke", pace) < took / 4
+
+
+def test_the_probe_is_short_and_finds_a_speed():
+    assert estimate.probe(0.1) > 0 and estimate.PROBED <= 5
+
+
+def test_the_table_sums_what_is_left_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "PROBED", 0.05)
+    found = estimate.costs(runner.plan(["03"], "smoke", {}, tmp_path), "smoke")
+    assert [cost.step.name for cost in found] == ["01_components", "03_proxy_fidelity"]
+    from rich.console import Console
+
+    with (console := Console(width=100)).capture() as shown:
+        console.print(estimate.table([*found[:1], estimate.Cost(found[1].step, True, (), 0.0)]))
+    lines = [line.split() for line in shown.get().splitlines()]
+    assert lines[1][:3] == ["01_components", "8", "400,000"] and lines[2] == ["03_proxy_fidelity", "up", "to", "date"]
+    assert lines[3][:3] == ["all", "8", "400,000"]

@@ -1,0 +1,157 @@
+"""What is predicted best comes first, every rule's answer is near the optimum, and gradients agree with a solver."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted import BOUNDED, FREE, NAMES, SHARES, TASKS, Known, Proxy, excess, losses
+from scipy.optimize import minimize
+
+from demix_nb import decide
+from demix_nb.mixtures import average, one_hot, uniform
+from demix_nb.region import Region
+from demix_nb.store import Refusal
+
+
+@pytest.fixture
+def pool(rng):
+    return FREE.draw(3000, rng=rng, prefix="p")
+
+
+def answer(rule, predictor, pool, proxy, **options):
+    """Drive a rule to its end."""
+    search = decide.winner(rule, predictor, pool, **options)
+    try:
+        asked = next(search)
+        while True:
+            asked = search.send(proxy(asked))
+    except StopIteration as end:
+        return end.value
+
+
+def test_best_is_best_first_and_by_any_objective(pool):
+    by_rank = decide.best(Known(), pool, 10)
+    assert list(by_rank.index) == list(losses(pool)["g"].nsmallest(10).index)
+    least_news = decide.best(Known(), pool, 5, by=lambda scored: scored.mixtures["news"])
+    assert list(least_news.index) == list(pool["news"].nsmallest(5).index)
+
+
+def test_equals_keep_the_pools_order(pool):
+    flat = Known(lambda mixtures: pd.DataFrame(1.0, index=mixtures.index, columns=list("gmc")))
+    assert decide.best(flat, pool, 7).equals(pool.iloc[:7])
+
+
+def test_proposed_is_the_mean_of_the_best(pool):
+    assert np.allclose(decide.propose(Known(), pool, 16), average(decide.best(Known(), pool, 16)))
+    corners = pd.DataFrame([one_hot(NAMES, "books"), one_hot(NAMES, "word")], index=["books", "word"])
+    assert decide.propose(Known(), corners, top_k=1)["word"] == 1  # of one: itself
+
+
+@pytest.mark.parametrize("rule", decide.RULES)
+def test_every_rule_answers_near_the_optimum_and_asks_if_it_says_so(rule, pool):
+    """Equal shares have an excess of 1, the best of the pool less than 0.3."""
+    proxy = Proxy()
+    found = answer(rule, Known(), pool, proxy, n=16 if rule == "average" else None)
+    assert excess(found) < 0.3 and excess(decide.best(Known(), pool, 1).iloc[0]) < 0.3
+    assert bool(proxy.asked) == decide.RULES[rule].asks and found.sum() == pytest.approx(1)
+
+
+def test_what_is_verified_is_believed_only_when_scored(pool):
+    misled, proxy = Known(lambda mixtures: losses(mixtures[NAMES[::-1]].set_axis(NAMES, axis=1))), Proxy()
+    found = answer("verified", misled, pool, proxy)
+    (finals,) = proxy.asked
+    assert list(finals.index) == ["optimum", "runner-up-1", "runner-up-2", "runner-up-3"]
+    assert np.allclose(finals.loc["optimum"], decide.best(misled, pool, 1).iloc[0])
+    assert losses(finals)["g"].idxmin() != "optimum" and found.equals(finals.loc[losses(finals)["g"].idxmin()])
+
+
+def test_finalists_lie_apart(pool):
+    rows = decide.apart(decide.best(Known(), pool, len(pool)), 5)
+    far = [(rows.loc[a] - rows.loc[b]).abs().sum() / 2 for a in rows.index for b in rows.index if a < b]
+    assert len(rows) == 5 and min(far) >= decide.DISTINCT
+    assert len(decide.apart(pool.iloc[[0, 0, 0]], 5)) == 1  # nothing else is far enough
+
+
+def test_there_is_no_other_rule(pool):
+    with pytest.raises(Refusal, match="no rule 'mean'; take one of average, single, verified"):
+        decide.winner("mean", Known(), pool)
+
+
+@pytest.mark.parametrize("region", [FREE, BOUNDED], ids=["free", "bounded"])
+def test_refinement_reaches_the_top_from_afar(region, rng):
+    """From equal shares, an excess of 1, and from the optimum's opposite."""
+    for start in (uniform(NAMES), (1 / SHARES) / (1 / SHARES).sum()):
+        found = decide.refine(Known(), region.nearest(start), region, rng=rng)
+        assert excess(found, region) < 0.1 and region.holds(found.to_frame("it").T).all()
+
+
+# --- gradients
+
+
+def log_loss(rng):
+    """MixMin's loss −mean log Σ αₖpₖ over 40 sequences with its gradient, in tables and in arrays."""
+    p = rng.gamma(0.7, size=(40, len(NAMES)))
+
+    def objective(mixture):
+        mixed = p @ mixture.to_numpy()
+        return -np.log(mixed).mean(), pd.Series(-(p / mixed[:, None]).mean(axis=0), index=mixture.index)
+
+    return objective
+
+
+def solved(objective, upper):
+    """The same minimum by a general solver."""
+    found = minimize(
+        lambda x: objective(pd.Series(x, NAMES))[0],
+        np.minimum(1 / len(NAMES), upper),
+        jac=lambda x: objective(pd.Series(x, NAMES))[1].to_numpy(),
+        bounds=[(1e-12, cap) for cap in upper],
+        constraints={"type": "eq", "fun": lambda x: x.sum() - 1},
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 1000},
+    )
+    return found.x
+
+
+@pytest.mark.parametrize("upper", [{}, {"books": 0.1, "word": 0.15}], ids=["free", "bounded"])
+def test_direct_optimisation_agrees_with_a_general_solver(rng, upper):
+    region = Region(NAMES, upper=upper)
+    objective = log_loss(rng)
+    mixture, curve = decide.optimise(objective, region, steps=300)
+    theirs = solved(objective, region.upper.to_numpy())
+    assert np.allclose(mixture, theirs, atol=2e-3)
+    assert objective(mixture)[0] == pytest.approx(objective(pd.Series(theirs, NAMES))[0], abs=1e-6)
+    assert (curve.diff().dropna() <= 0).all() and len(curve) == 301
+
+
+def quadratic(mixture):
+    return float(((mixture - SHARES) ** 2).sum()), 2 * (mixture - SHARES)
+
+
+def test_direct_optimisation_reaches_the_optimum_inside_and_at_a_bound():
+    mixture, curve = decide.optimise(quadratic, FREE, steps=300)
+    assert np.allclose(mixture, SHARES, atol=1e-4) and curve.iloc[-1] < 1e-8
+    capped, _ = decide.optimise(quadratic, Region(NAMES, upper={"word": 0.2}), steps=300)
+    assert capped["word"] == pytest.approx(0.2)
+    # the other five share the missing 0.1 equally: all their gradients are then alike
+    assert np.allclose(capped.drop("word"), SHARES.drop("word") + 0.02, atol=1e-4)
+
+
+def test_a_rate_that_overshoots_is_halved_until_the_loss_falls():
+    mixture, curve = decide.optimise(quadratic, FREE, steps=300, rate=1e4)
+    assert np.allclose(mixture, SHARES, atol=1e-3) and (curve.diff().dropna() <= 0).all()
+
+
+def test_macro_loss_averages_families_in_their_units():
+    tasks = pd.concat([TASKS, TASKS.loc[["m"]].rename({"m": "m2"})])
+    slopes = pd.DataFrame(np.arange(24.0).reshape(4, 6), index=tasks.index, columns=NAMES)
+    spread = pd.Series({"general": 1.0, "math": 2.0, "code": 4.0})
+
+    def gradient(mixture):
+        return slopes @ mixture, slopes
+
+    loss, slope = decide.macro_loss(gradient, tasks, spread)(SHARES)
+    g, m, c, m2 = slopes @ SHARES
+    assert loss == pytest.approx((g + (m + m2) / 2 / 2 + c / 4) / 3) and loss == pytest.approx(slope @ SHARES)
+    assert decide.macro_loss(gradient, tasks)(SHARES)[0] == pytest.approx((g + (m + m2) / 2 + c) / 3)
+    with pytest.raises(Refusal, match="'m' is no loss"):
+        decide.macro_loss(gradient, tasks.assign(higher_is_better=tasks.index == "m"))

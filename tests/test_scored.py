@@ -1,0 +1,240 @@
+"""Ranks follow direction and names, never column order; what does not match is named at the door."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from demix_nb import reading, store
+from demix_nb.scored import Scored, dealt, describe
+from demix_nb.store import Refusal
+
+TASKS = pd.DataFrame(
+    {
+        "family": ["general", "general", "math"],
+        "unit": ["bpb", "bpb", "acc"],
+        "higher_is_better": [False, False, True],
+        "items": [10, 10, 10],
+        "chance": [np.nan, np.nan, 0.25],
+    },
+    index=pd.Index(["arc", "piqa", "gsm"], name="task"),
+)
+SCORES = pd.DataFrame(
+    {"arc": [1.0, 2.0, 3.0], "piqa": [1.0, 1.0, 1.0], "gsm": [0.9, 0.8, 0.1]}, index=["best", "mid", "worst"]
+)
+
+
+def scored(scores: pd.DataFrame, tasks: pd.DataFrame = TASKS, seed: int = 0) -> Scored:
+    """These scores, of mixtures of two candidates."""
+    share = np.random.default_rng(seed).random(len(scores))
+    mixtures = pd.DataFrame({"web": share, "math": 1 - share}, index=scores.index.rename("mixture"))
+    return Scored(mixtures, scores, tasks)
+
+
+@pytest.fixture
+def many(rng) -> Scored:
+    names = [f"m{i}" for i in range(9)]
+    return scored(pd.DataFrame(rng.normal(size=(9, 3)), names, columns=list(TASKS.index)))
+
+
+# --- families, ranks, levels
+
+
+def test_macro_rank_by_hand():
+    given = scored(SCORES)
+    assert given.families["general"].tolist() == [1.0, 1.5, 2.0]
+    assert given.ranks.tolist() == [1, 2, 3] and given.best == "best"
+    assert scored(SCORES.assign(gsm=[0.1, 0.8, 0.9])).ranks.tolist() == [2, 2, 2]
+    tied = scored(SCORES.assign(gsm=[0.9, 0.9, 0.1])).family_ranks
+    assert tied["math"].tolist() == [1.5, 1.5, 3] and tied["general"].tolist() == [1, 2, 3]
+
+
+def test_column_order_and_strangers_change_nothing(many):
+    shuffled = replace(many, scores=many.scores.iloc[:, ::-1].assign(other=0.0))
+    pd.testing.assert_series_equal(shuffled.ranks, many.ranks)
+    assert list(shuffled.scores) == list(TASKS.index)
+
+
+def test_a_task_without_scores_is_refused_by_name(many):
+    assert list(many.only(["gsm", "arc"]).scores) == ["gsm", "arc"]
+    with pytest.raises(Refusal, match="no task 'gms' among the scores; there are arc, piqa, gsm"):
+        many.only(["gms"])
+
+
+def test_row_order_of_scores_changes_nothing(many):
+    pd.testing.assert_frame_equal(replace(many, scores=many.scores.iloc[::-1]).scores, many.scores)
+
+
+def test_ranking_is_invariant_to_monotone_family_scores(many):
+    one = many.only(["arc", "gsm"])
+    pd.testing.assert_series_equal(replace(one, scores=np.exp(one.scores)).ranks, one.ranks)
+
+
+def test_turning_score_and_direction_around_turns_nothing(many):
+    turned = replace(many, scores=-many.scores, tasks=TASKS.assign(higher_is_better=~TASKS["higher_is_better"]))
+    pd.testing.assert_series_equal(turned.ranks, many.ranks)
+    pd.testing.assert_series_equal(turned.level(turned), many.level(many))
+
+
+def test_units_are_not_averaged():
+    with pytest.raises(Refusal, match="family 'general' mixes acc, bpb"):
+        scored(SCORES, TASKS.assign(family="general")).families  # noqa: B018
+    with pytest.raises(Refusal, match="mixes tasks where high is better and where low"):
+        scored(SCORES, TASKS.assign(family="general", unit="bpb")).families  # noqa: B018
+
+
+def test_level_is_in_deviations_of_the_set_and_low_is_good(many):
+    own = many.level(many)
+    assert own.mean() == pytest.approx(0) and own.idxmin() == many.standardised(many).mean(axis=1).idxmax()
+    step = many.families.std()
+    better = many.scores.sub([step["general"], step["general"], -step["math"]])  # one deviation better everywhere
+    np.testing.assert_allclose(replace(many, scores=better).level(many), own - 1)
+    np.testing.assert_allclose(replace(many, scores=better).standardised(many), many.standardised(many) + 1)
+
+
+def test_places_count_better_references():
+    known, new = scored(SCORES).of(["best", "worst"]), scored(SCORES.rename(index={"mid": "new"})).of(["new"])
+    assert new.places(known).loc["new", ["macro", "place"]].tolist() == [2, 2]
+    assert scored(SCORES).of(["best"]).places(scored(SCORES).of(["mid", "worst"])).loc["best", "macro"] == 1
+    both = scored(SCORES).places(known)  # names that references have too
+    assert both.loc["mid"].tolist() == new.places(known).loc["new"].tolist()
+
+
+def test_by_family_ranks_and_levels_alike(many):
+    families = many.by_family()
+    pd.testing.assert_series_equal(families.ranks, many.ranks)
+    pd.testing.assert_series_equal(families.level(families), many.level(many))
+    assert list(families.tasks.index) == ["general", "math"] and families.units["math"] == "acc"
+    assert families.directions.to_dict() == {"general": False, "math": True}
+
+
+# --- the door
+
+
+TWICE = pd.concat([SCORES, SCORES.loc[["mid"]]])
+DOOR = {
+    "task without scores": (lambda t: t.drop(columns="gsm"), "task 'gsm' is missing"),
+    "hole": (lambda t: t.assign(arc=[1, np.nan, 2]), "mixture 'mid' has no score for 'arc'"),
+    "mixture without scores": (lambda t: t.drop(index="mid"), "'mid' lacks its one row"),
+    "scores without mixture": (lambda t: t.rename(index={"mid": "odd"}), "'mid' lacks its one row"),
+    "scored twice": (lambda t: TWICE, "'mid' lacks its one row"),
+    "one task, two columns": (lambda t: pd.concat([t, t[["arc"]]], axis=1), "task 'arc' comes twice"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), DOOR.values(), ids=DOOR)
+def test_what_does_not_match_is_named(change, message):
+    with pytest.raises(Refusal, match=message):
+        replace(scored(SCORES), scores=change(SCORES))
+
+
+def test_names_come_once():
+    with pytest.raises(Refusal, match="mixture 'mid' comes twice"):
+        scored(TWICE)
+    with pytest.raises(Refusal, match="task 'arc' comes twice"):
+        scored(SCORES, pd.concat([TASKS, TASKS.loc[["arc"]]]))
+    with pytest.raises(Refusal, match="mixture 'mid' comes twice"):
+        scored(SCORES) + scored(SCORES).of(["mid"])
+
+
+# --- parts
+
+
+def test_adding_is_stacking_and_nothing_is_neutral(many):
+    head, tail = many.take(range(4)), many.take(range(4, 9))
+    for whole in (head + tail, Scored.none(TASKS) + many, many + Scored.none(TASKS)):
+        pd.testing.assert_frame_equal(whole.scores, many.scores)
+        pd.testing.assert_frame_equal(whole.mixtures, many.mixtures)
+    wider = replace(
+        tail, scores=tail.scores.assign(new=1.0), tasks=describe([*TASKS.index, "new"], unit="", higher_is_better=True)
+    )
+    pd.testing.assert_frame_equal((head + wider).tasks, TASKS)
+    assert len(Scored.none(TASKS)) == 0 and (replace(head, notes=("a",)) + replace(tail, notes=("b",))).notes == (
+        "a",
+        "b",
+    )
+
+
+def test_parts_keep_rows_together(many, rng):
+    some = many.sample(4, rng=rng)
+    assert len(some) == 4 and some.candidates == many.candidates
+    pd.testing.assert_frame_equal(some.scores, many.scores.loc[some.names])
+    pd.testing.assert_frame_equal(some.mixtures, many.mixtures.loc[some.names])
+    rest, held = many.split(1 / 3, rng=rng)
+    assert (len(rest), len(held)) == (6, 3) and set(rest.names) | set(held.names) == set(many.names)
+    assert many.of(["m3", "m1"]).names == many.take([3, 1]).names == ["m3", "m1"]
+    assert list(many.only(["gsm"]).scores) == list(many.only(["gsm"]).tasks.index) == ["gsm"]
+
+
+def test_parts_that_cannot_be_are_refused(many, rng):
+    with pytest.raises(Refusal, match="leaves nothing"):
+        many.split(0.01, rng=rng)
+    with pytest.raises(Refusal, match="leaves nothing"):
+        many.split(1.0, rng=rng)
+    with pytest.raises(Refusal, match="cannot draw 10 mixtures out of 9"):
+        many.sample(10, rng=rng)
+
+
+def test_a_mixture_is_known_by_its_shares_whatever_its_name(many):
+    others = scored(many.scores, seed=1)
+    assert not others.shared_with(many).any()
+    same = others.mixtures.copy()
+    same.loc["m5"] = many.mixtures.loc["m2"] + [4e-8, -4e-8]  # as a CSV of seven digits rounds it
+    assert replace(others, mixtures=same[["math", "web"]]).shared_with(many).tolist() == [n == "m5" for n in many.names]
+
+
+def test_dealt_scores_are_the_same_rows_elsewhere(many, rng):
+    other = dealt(many, rng=rng)
+    pd.testing.assert_frame_equal(other.mixtures, many.mixtures)
+    rows = {tuple(row) for row in many.scores.to_numpy()}
+    assert {tuple(row) for row in other.scores.to_numpy()} == rows and not other.scores.equals(many.scores)
+
+
+# --- files
+
+
+def test_what_is_written_is_read_back(many, tmp_path):
+    many.write(tmp_path, "own")
+    store.write(TASKS, tmp_path / "tasks.csv", "tasks")
+    again = reading.scored(tmp_path / "own_mixtures.csv", tmp_path / "own_scores.csv", tmp_path / "tasks.csv")
+    pd.testing.assert_frame_equal(again.scores, many.scores, check_names=False)
+    pd.testing.assert_frame_equal(again.mixtures, many.mixtures, check_names=False)
+    pd.testing.assert_series_equal(again.ranks, many.ranks, check_names=False)
+
+
+def test_any_pair_of_csv_files_is_read_by_name(tmp_path):
+    shares, scores = tmp_path / "mixtures.csv", tmp_path / "scores.csv"
+    pd.DataFrame({"a": [3, 1], "b": [1, 1]}, ["x", "y"]).to_csv(shares)
+    pd.DataFrame({"loss": [2.0, 1.0]}, ["y", "x"]).to_csv(scores)
+    given = reading.scored(shares, scores)
+    assert given.mixtures.loc["x", "a"] == 0.75 and given.scores.loc["x", "loss"] == 1.0 and given.best == "x"
+    assert not given.tasks.loc["loss", "higher_is_better"] and len(given.notes) == 2
+    assert reading.scored(shares, scores, higher_is_better=True).best == "y"
+
+
+FILES = {
+    "no partner": ("x,1\nz,2", r"scores.csv: 2 rows have no partner among the mixtures or scores, first 'y'"),
+    "twice": ("x,1\ny,2\ny,2", r"scores.csv: row 'y' comes twice"),
+    "text": ("x,1\ny,oops", r"scores.csv: row 'y', column 'loss' holds 'oops'"),
+    "hole": ("x,1\ny,", r"scores.csv: row 'y', column 'loss' holds 'nan'"),
+    "infinite": ("x,inf\ny,1", r"scores.csv: row 'x', column 'loss' holds 'inf'"),
+}
+
+
+@pytest.mark.parametrize(("rows", "message"), FILES.values(), ids=FILES)
+def test_a_broken_file_is_named(tmp_path, rows, message):
+    (tmp_path / "mixtures.csv").write_text("mixture,a,b\nx,0.5,0.5\ny,1,0\n")
+    (tmp_path / "scores.csv").write_text(f"mixture,loss\n{rows}\n")
+    with pytest.raises(Refusal, match=message):
+        reading.scored(tmp_path / "mixtures.csv", tmp_path / "scores.csv")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(Refusal, match=r"no score file at .*other\.csv"):
+        reading.scores(tmp_path / "other.csv")
+
+
+def test_pairing_follows_the_mixtures():
+    shares = pd.DataFrame({"a": 1.0}, ["x", "y"])
+    assert reading.paired(shares, pd.DataFrame({"loss": [1.0, 2.0]}, ["y", "x"]), "t")["loss"].tolist() == [2.0, 1.0]
