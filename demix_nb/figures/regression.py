@@ -46,7 +46,7 @@ def learning_curves(curve: pd.DataFrame, *, least: float | None = None) -> Figur
     return figure
 
 
-def _runs(axes: Axes, test: str, sizes: list[int]) -> None:
+def _runs(axes: Axes, test: str, sizes: list[int | float]) -> None:
     axes.set(xscale="log", title=test, xlabel="runs fitted")
     axes.set_xticks(sizes, sizes)
     axes.minorticks_off()

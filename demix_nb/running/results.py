@@ -69,7 +69,7 @@ def quality(models: pd.DataFrame) -> str:
 def seconds(run: pd.DataFrame) -> str:
     """Return how long each step took, where and from which commit."""
     rows = [[name, f"{row['seconds']:.0f}", str(row["machine"]), str(row["commit"])]
-            for name, row in run.fillna("–").iterrows()]  # fmt: skip
+            for name, row in run.astype(object).fillna("–").iterrows()]  # fmt: skip
     return markdown(
         ["step", "seconds", "machine", "commit"], [*rows, ["**sum**", f"{run['seconds'].sum():.0f}", "", ""]]
     )
