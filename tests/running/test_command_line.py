@@ -105,6 +105,7 @@ def test_a_fault_of_ours_is_seen_whole(monkeypatch):
 def test_a_failed_cell_is_a_refusal(root, capfd):
     assert __main__.main(["run", "--profile", "small", "-p", "layers=13"]) == 2
     told = capfd.readouterr().err
+    told = told[told.index("demix-nb: ") :]  # a dying kernel's own library may have had a word before
     assert told.startswith("demix-nb: 02_second failed in cell") and "AssertionError" in told and "unlucky" in told
     assert str(root / "runs/small/notebooks/02_second.ipynb") in told and "Traceback" not in told
 
