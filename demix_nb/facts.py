@@ -4,7 +4,6 @@ A study is a folder. Its tables are read and written by name (`study["fidelity"]
 that name must hold. Nothing is read before it is asked for, and nothing here imports what models need.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,11 +64,7 @@ class Facts:
     @cached_property
     def setting(self) -> dict[str, Any]:
         """What all models share: general, beta, tokens (full budget), base (folder), context, suites, limit, …"""
-        path = self.folder / "setting.json"
-        if not path.is_file():
-            raise Refusal(f"no {path}; run notebook 01 first (`demix-nb run components`)")
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return stored | {"base": self.folder / stored["base"]}
+        return store.read_setting(self.folder / "setting.json")
 
     @property
     def builtin(self) -> bool:

@@ -66,3 +66,8 @@ def bootstrap_interval(
     if undefined > n / 2:
         raise Refusal(f"the statistic is undefined in {undefined} of {n} resamples: is one array almost constant?")
     return interval(values, level)
+
+
+def with_interval(value: float, low: float, high: float, *, digits: int = 2, undefined: str = "undefined") -> str:
+    """Return a value with its interval, as in "0.91 [0.79, 0.95]"; for NaN `undefined`, which may say why."""
+    return undefined if np.isnan(value) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

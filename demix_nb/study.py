@@ -94,9 +94,7 @@ class Study(Facts):
     @cached_property
     def bank(self) -> "Bank":
         """The components and their base, opened once."""
-        from demix_nb.merging import Bank
-
-        return Bank.load(self.components.folders, base=self.setting["base"])
+        return self.bank_of(self.components)
 
     @cached_property
     def suite(self) -> "Suite":

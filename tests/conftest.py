@@ -97,3 +97,39 @@ def story(tmp_path_factory):
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run unit tests first, then notebooks, then the browser: what is quick to fail fails first."""
     items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in ("browser", "notebooks", "slow")])
+
+
+# --- what measures models is tested with: made once per module, of `fixtures_scoring`
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache folder that holds small benchmarks."""
+    from fixtures_scoring import cached
+
+    with cached(tmp_path_factory.mktemp("cache")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """The tiny tokenizer."""
+    from fixtures_scoring import small_tokenizer
+
+    return small_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    """A tiny model for it."""
+    from fixtures_scoring import tiny
+
+    return tiny(tokenizer)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    """A small suite of both."""
+    from fixtures_scoring import small_suite
+
+    return small_suite(tmp_path_factory.mktemp("suite"))

@@ -107,3 +107,10 @@ def test_brought_checkpoints_are_a_study_without_training(small_study, tmp_path)
     assert merged.scores["heldout_text"].idxmin() == "component-math"
     with pytest.raises(Refusal, match="holds 0 component folders beside the base"):
         _ = Brought(tmp_path / "run", checkpoints=tmp_path).candidates
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"general": "a"}'])
+def test_a_damaged_setting_is_named(tmp_path, text):
+    (tmp_path / "setting.json").write_text(text)
+    with pytest.raises(Refusal, match=r"setting.json is damaged .* delete it and run notebook 01 again"):
+        _ = Study.open(tmp_path).setting

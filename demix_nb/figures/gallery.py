@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from demix_nb import store
+from demix_nb import reading, store
 from demix_nb.figures import marks, pipeline, regression
 from demix_nb.store import Refusal
 
@@ -118,7 +118,7 @@ def draw(name: str, read: Read, folder: Path | str | None = None, **extra: objec
     """
     chosen = row(name)
     tables = [read(table) for table in chosen.tables]
-    figure = chosen.draw(*tables, *map(_printed, chosen.printed), **{**chosen.options, **extra})
+    figure = chosen.draw(*tables, *map(reading.printed, chosen.printed), **{**chosen.options, **extra})
     if folder is not None:
         marks.save(figure, Path(folder) / f"{name}.png")
     return figure
@@ -127,9 +127,3 @@ def draw(name: str, read: Read, folder: Path | str | None = None, **extra: objec
 def reader(folder: Path | str) -> Read:
     """Return what reads tables by name, checked, from a folder of them."""
     return lambda table: store.read(Path(folder) / f"{table}.csv", store.schema_of(table))
-
-
-def _printed(table: str) -> pd.DataFrame:
-    from demix_nb.running.cells import printed  # here: IPython is slow, and few figures have printed tables
-
-    return printed(table)

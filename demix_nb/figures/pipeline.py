@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from demix_nb.fidelity import CEILING
 from demix_nb.figures import colours, marks
 from demix_nb.figures.colours import GREY, INK
 from demix_nb.proxies import KINDS
 from demix_nb.scored import Scored
 
-CEILING = "ceiling"  # a second seed of the references
 REFERENCE = ("really trained", "d")  # label and marker of a model trained on the mixture itself
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from transformers import Qwen3Config
 
 from demix_nb.mixtures import SUM_TOLERANCE, recipe
-from demix_nb.store import Refusal, atomic, content_hash
+from demix_nb.store import Refusal, atomic, content_hash, read_setting
 
 RECORD = "training.json"
 TRAINER = "demix_nb.lab.train"  # the module whose `train_design` trains what a setting describes
@@ -176,15 +176,7 @@ class Setting:
     @classmethod
     def read(cls, path: str | Path) -> "Setting":
         """Read a setting; raises Refusal when notebook 01 has not run, and for a file that was edited into nonsense."""
-        path = Path(path)
-        if not path.is_file():
-            raise Refusal(f"no {path}; run notebook 01 first (`demix-nb run components`)")
-        try:
-            stored = json.loads(path.read_text())
-            stored.pop("trainer", None)
-            return cls(**stored | {"base": path.parent / stored["base"]})
-        except (json.JSONDecodeError, TypeError, KeyError) as error:
-            raise Refusal(f"{path} is damaged ({error}); delete it and run notebook 01 again") from error
+        return read_setting(path, lambda stored: cls(**{name: stored[name] for name in stored if name != "trainer"}))
 
 
 def read_record(directory: str | Path) -> dict:

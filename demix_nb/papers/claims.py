@@ -7,6 +7,7 @@ be compared outright, a reason. The table is kept among the run's, so that a ver
 import numpy as np
 import pandas as pd
 
+from demix_nb.intervals import with_interval
 from demix_nb.store import Refusal
 from demix_nb.study import Study
 
@@ -50,6 +51,4 @@ class Claims:
 
 def told(row: pd.Series) -> str:
     """Return a measured value with its 95 % interval, from a row with value, low and high."""
-    from demix_nb.running.cells import with_interval  # here: IPython is slow, and figures import this package too
-
     return with_interval(*row[INTERVAL])

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from IPython.display import Code, display
-from numpy import isnan
 
 from demix_nb import DATA, PROGRESS, reading, store
+from demix_nb.intervals import with_interval
+from demix_nb.reading import printed
 from demix_nb.study import RANKED, Study
 
-PUBLISHED = DATA / "published"
+__all__ = ["begin", "begin_on", "begin_with", "claimed", "printed", "progress", "show_source", "with_interval"]
+
 TELL_EVERY = 0.2  # seconds between two notes of how far a loop is
 
 
@@ -102,16 +103,6 @@ def show_source(function: Callable) -> None:
     display(Code(inspect.getsource(function), language="python"))
 
 
-def printed(table: str) -> pd.DataFrame:
-    """Return a table of a paper as it was printed, from `data/published/<table>.csv`."""
-    return pd.read_csv(PUBLISHED / f"{table}.csv")
-
-
 def claimed(strict: bool, study: Study) -> bool:
     """Return whether the full claim is asserted: where it was made, on the built-in candidates; yours may be harder."""
     return strict and study.builtin
-
-
-def with_interval(value: float, low: float, high: float, *, digits: int = 2, undefined: str = "undefined") -> str:
-    """Return a value with its interval, as in "0.91 [0.79, 0.95]"; for NaN `undefined`, which may say why."""
-    return undefined if isnan(value) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -6,24 +6,21 @@ this plan's training tokens where a step trains, and to this machine by a probe:
 does, for a second, and the committed run's models say how fast they were trained.
 """
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from demix_nb import DATA, store
+from demix_nb import DATA, reading, store
 from demix_nb.running import runner
 from demix_nb.running.runner import STEPS, Step
 from demix_nb.store import Refusal
 
 TURN_TOKENS = 40  # training tokens of the default model in the time of one turn of the probe, two processes at once
 PROBED = 1.0  # seconds
-SHARD = re.compile(r"-\d+(-of-\d+)?$")  # files of one candidate, as text.read_folder joins them
 TOKENIZER_BYTES = 80  # per token, beside a model's weights
 
 
@@ -53,11 +50,10 @@ def known(step: Step) -> dict[str, object]:
 
 
 def candidates(corpora: str) -> int:
-    """Return how many candidates there are: the built-in ones, or one per folder and set of files in `corpora`."""
+    """Return how many candidates there are: the built-in ones, or those of a folder (`reading.texts`)."""
     if corpora == "builtin":
         return len(store.read(DATA / "results" / "laptop" / "corpora.csv", "corpora"))
-    found = [path for path in Path(corpora).iterdir() if path.suffix != ".md" and path.name[0] != "."]
-    return len({path.name if path.is_dir() else SHARD.sub("", path.stem) for path in found})
+    return len(reading.texts(corpora))
 
 
 def budgets(step: Step) -> tuple[float, ...]:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from demix_nb.fidelity import CEILING
 from demix_nb.figures.gallery import reader
 from demix_nb.figures.pipeline import kind_label
-from demix_nb.running.cells import with_interval
+from demix_nb.intervals import with_interval
 from demix_nb.store import atomic
 
 Read = Callable[[str], pd.DataFrame]  # name of a committed table → table
 MEASURES = {"rho_macro": ("macro ρ", 2), "rho_rank": ("ρ of the macro rank", 2), "error": ("mean abs. error", 3)}
-CEILING = "ceiling"  # the kind that is no proxy
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fixtures_scoring import CONTEXT, small_suite, small_tokenizer, tiny
+from fixtures_scoring import CONTEXT, tiny
 from torch import nn
 from transformers.modeling_outputs import CausalLMOutput
 
@@ -14,16 +14,6 @@ from demix_nb.scoring import Mixed, Suite, token_logs
 from demix_nb.store import Refusal
 
 COMPONENTS = ["general", "math", "code"]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return small_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def suite(tmp_path_factory):
-    return small_suite(tmp_path_factory.mktemp("suite"))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fixtures_scoring import CONTEXT, sentence, small_suite, small_tokenizer, tiny, written_tasks
+from fixtures_scoring import CONTEXT, sentence, written_tasks
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -10,21 +10,6 @@ from demix_nb.scoring import Suite, reader
 from demix_nb.scoring.reader import LiveModel, Plan
 from demix_nb.scoring.tasks import FEWSHOT_SEED, load_tasks
 from demix_nb.store import Refusal
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return small_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer):
-    return tiny(tokenizer)
-
-
-@pytest.fixture(scope="module")
-def suite(tmp_path_factory):
-    return small_suite(tmp_path_factory.mktemp("suite"))
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "llama", "gpt2", "gemma2"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from fixtures_scoring import CONTEXT, NAMES, cached, small_suite, small_texts, small_tokenizer, tiny, written_tasks
+from fixtures_scoring import CONTEXT, NAMES, small_suite, small_texts, tiny, written_tasks
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from transformers.modeling_outputs import CausalLMOutput
@@ -20,27 +20,7 @@ from demix_nb.scoring import suite as suite_module
 from demix_nb.scoring.tasks import find
 from demix_nb.store import Refusal
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with cached(tmp_path_factory.mktemp("cache")) as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return small_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer):
-    return tiny(tokenizer)
-
-
-@pytest.fixture(scope="module")
-def suite(tmp_path_factory):
-    return small_suite(tmp_path_factory.mktemp("suite"))
-
+pytestmark = pytest.mark.usefixtures("cache")
 
 # --- oracles --------------------------------------------------------------------------------------------------------
 

@@ -4,26 +4,12 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from fixtures_scoring import CONTEXT, NAMES, cached, small_suite, small_texts, small_tokenizer, written_tasks
+from fixtures_scoring import CONTEXT, NAMES, small_texts, written_tasks
 
 from demix_nb.scoring import Suite
 from demix_nb.store import Refusal
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with cached(tmp_path_factory.mktemp("cache")) as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return small_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def suite(tmp_path_factory):
-    return small_suite(tmp_path_factory.mktemp("suite"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
