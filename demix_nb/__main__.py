@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from demix_nb import NOTEBOOKS, ROOT, RUNS, __version__
+from demix_nb.running import stopping
 
 ABOUT = "Find the data mixture for language-model pre-training before the training run is spent."
 
@@ -20,12 +21,10 @@ class Door(TyperGroup):
     """The commands, with every refusal told in one sentence and never as a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Call the command; a Refusal, or a file that the system refuses, ends with status 2, Ctrl-C with 130."""
+        """Call the command; a Refusal, or a file that the system refuses, ends with status 2, a signal as in a shell."""
         try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            typer.echo("demix-nb: stopped; the same command goes on where this run ended", err=True)
-            raise typer.Exit(130) from error
+            with stopping.heard():
+                return super().invoke(ctx)
         except (ValueError, OSError) as error:
             from demix_nb.store import Refusal  # imports pandas
 
@@ -188,7 +187,7 @@ def doctor(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line, bare as help; returns the exit status: 0, 2 for what was refused, 130 after Ctrl-C."""
+    """Run the command line, bare as help; returns the exit status: 0, 2 for what was refused, 128 + n after signal n."""
     try:
         app((sys.argv[1:] if arguments is None else arguments) or ["--help"], prog_name="demix-nb")
     except SystemExit as end:

@@ -15,9 +15,11 @@ from pathlib import Path
 import nbformat
 import papermill
 from jupyter_client import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 
 from demix_nb import PROGRESS, STATIC
+from demix_nb.running import stopping
 from demix_nb.running.origin import circumstances
 from demix_nb.running.runner import Step
 from demix_nb.store import Refusal, atomic, file_hash
@@ -27,6 +29,7 @@ ENVIRONMENT = {  # of kernels: nobody at the controls, no bars of libraries, no 
     "TQDM_DISABLE": "1",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONWARNINGS": "ignore:resource_tracker",  # what frees the memory of stopped workers says so on stderr
 }
 OnCell = Callable[[int, int], None]  # the cell that starts, counted from 1, and how many there are
 
@@ -56,6 +59,7 @@ class Counted(NBClientEngine):
         start, cells = nb_man.cell_start, len(nb_man.nb.cells)
 
         def told(cell: nbformat.NotebookNode, index: int) -> None:
+            stopping.STOP.in_cell = True
             on_cell(index + 1, cells)
             start(cell, index)
 
@@ -90,7 +94,9 @@ def _make_room(step: Step) -> None:
         step.stamp.unlink(missing_ok=True)
         step.executed.parent.mkdir(parents=True, exist_ok=True)
         step.stamp.parent.mkdir(parents=True, exist_ok=True)
-        step.executed.touch()
+        step.executed.open("a").close()
+        if not step.executed.stat().st_size:
+            step.executed.unlink()  # papermill writes it, whole
     except OSError as error:
         raise Refusal(
             f"cannot write to {step.run_dir}: {error.strerror}; give another folder with --run-dir"
@@ -99,14 +105,16 @@ def _make_room(step: Step) -> None:
 
 @contextmanager
 def _surroundings(inner: Path) -> Iterator[None]:
-    """What kernels find in their environment, for as long as one runs."""
+    """What kernels find in their environment, for as long as one runs; whatever they started ends with them."""
     before = dict(os.environ)
-    os.environ.update(ENVIRONMENT | {PROGRESS: str(inner)})
+    os.environ.update(ENVIRONMENT | {PROGRESS: str(inner), stopping.MARK: stopping.OURS})
     try:
         yield
     finally:
+        stopping.STOP.in_cell = False
         os.environ.clear()
         os.environ.update(before)
+        stopping.end_started()
 
 
 def _execute_cells(step: Step, on_cell: OnCell) -> None:
@@ -122,6 +130,10 @@ def _execute_cells(step: Step, on_cell: OnCell) -> None:
             extra_arguments=["--IPKernelApp.log_level=40"],
             log_output=False,
         )
+    except DeadKernelError as error:
+        raise Refusal(
+            f"the kernel of {step.name} died, most often because memory ran out; take fewer workers (-p workers=1)"
+        ) from error
     except papermill.PapermillExecutionError as error:
         message = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue))  # colours
         raise Refusal(

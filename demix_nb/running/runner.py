@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from demix_nb import NOTEBOOKS, RUNS, store
+from demix_nb.running import lock
 from demix_nb.running.origin import package_hash, versions
 from demix_nb.running.parameters import agree, closest, given, typed
 from demix_nb.running.terminal import Running, Screen
@@ -200,11 +201,11 @@ def run(
 ) -> dict[str, float | None]:
     """Run the steps in order; return seconds per step, None where it was up to date.
 
-    `expected` says how many seconds a step may take. Raises Refusal at the first failed cell; the steps before it stay
-    done.
+    `expected` says how many seconds a step may take. Raises Refusal while another run is in the folder, and at the
+    first failed cell; the steps before it stay done.
     """
     seconds: dict[str, float | None] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with lock.held(steps[0].run_dir), tempfile.TemporaryDirectory() as folder:
         for number, step in enumerate(steps, start=1):
             head = f"[{number}/{len(steps)}] {step.name:<24}"
             if not force and step.up_to_date():
