@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from demix_nb import NOTEBOOKS, ROOT, RUNS, __version__
-from demix_nb.running import stopping
+from demix_nb.running import letters, stopping
 
 ABOUT = "Find the data mixture for language-model pre-training before the training run is spent."
 
@@ -21,7 +21,7 @@ class Door(TyperGroup):
     """The commands, with every refusal told in one sentence and never as a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Call the command; a Refusal, or a file that the system refuses, ends with status 2, a signal as in a shell."""
+        """Call the command; a Refusal, or a file that the system refuses, ends with status 2, signal n with 128 + n."""
         try:
             with stopping.heard():
                 return super().invoke(ctx)
@@ -31,7 +31,7 @@ class Door(TyperGroup):
             if not isinstance(error, Refusal) and getattr(error, "filename", None) is None:
                 raise  # a fault of ours, to be seen whole
             told = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
-            typer.echo(f"demix-nb: {told}", err=True)
+            print(f"demix-nb: {told}", file=sys.stderr)
             raise typer.Exit(2) from error
 
 
@@ -67,7 +67,7 @@ Given = Annotated[
 
 def _version(asked: bool) -> bool:
     if asked:
-        typer.echo(f"demix-nb {__version__}")
+        print(f"demix-nb {__version__}")
         raise typer.Exit
     return asked
 
@@ -89,8 +89,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and what it takes")] = False,
 ) -> None:
     """Run notebooks end to end."""
-    typer.echo(f"demix-nb {__version__}, profile {profile}")
-    sys.stdout.flush()  # before anything is imported: whoever starts a run sees at once that it has started
+    print(f"demix-nb {__version__}, profile {profile}", flush=True)  # before anything is imported: it has started
     from demix_nb.running import runner
 
     planned = runner.plan(steps or [], profile, overrides(parameters or []), run_dir)
@@ -101,7 +100,7 @@ def run(
     from demix_nb.running.terminal import Screen
 
     runner.run(planned, force=force, screen=Screen(), expected=estimate.expected(planned, profile))
-    typer.echo(f"\n{runner.closing_table(planned)}\n\neverything is in {planned[0].run_dir}")
+    print(f"\n{runner.closing_table(planned)}\n\neverything is in {planned[0].run_dir}")
 
 
 def overrides(pairs: list[str]) -> dict[str, str]:
@@ -143,7 +142,7 @@ def figures(profile: Profile = "laptop", run_dir: RunDir = None) -> None:
 
     shown = gallery.keep(profile, run_dir or RUNS / profile, ROOT / "figures", ROOT / "data" / "results")
     results.write(ROOT / "data" / "results", ROOT / "RESULTS.md")
-    typer.echo(f"{len(shown)} figures in {ROOT / 'figures' / 'README.md'}")
+    print(f"{len(shown)} figures in {ROOT / 'figures' / 'README.md'}")
 
 
 @app.command()
@@ -152,7 +151,7 @@ def report(profile: Profile = "laptop", run_dir: RunDir = None) -> None:
     from demix_nb.running import report as pages
 
     first, *others = pages.write(profile, (run_dir or RUNS / profile).resolve())
-    typer.echo(f"{len(others)} notebooks, {sum(path.stat().st_size for path in others) / 1e6:.1f} MB; open {first}")
+    print(f"{len(others)} notebooks, {sum(path.stat().st_size for path in others) / 1e6:.1f} MB; open {first}")
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -180,14 +179,15 @@ def doctor(
     texts = text.read_text(encoding="utf-8").splitlines() if text else []
     failed = 0
     for finding in examiner.examine(directories, base, texts):
-        typer.echo(f"{'ok  ' if finding.passed else 'FAIL'} {finding.check}: {finding.sentence}")
+        print(f"{'ok  ' if finding.passed else 'FAIL'} {finding.check}: {finding.sentence}")
         failed += not finding.passed
     if failed:
         raise Refusal("these checkpoints cannot be merged as they are")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line, bare as help; returns the exit status: 0, 2 for what was refused, 128 + n after signal n."""
+    """Run the command line, bare as help; returns the exit status, 0, or 2 for what was refused."""
+    letters.use()
     try:
         app((sys.argv[1:] if arguments is None else arguments) or ["--help"], prog_name="demix-nb")
     except SystemExit as end:

@@ -29,6 +29,8 @@ ENVIRONMENT = {  # of kernels: nobody at the controls, no bars of libraries, no 
     "TQDM_DISABLE": "1",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUTF8": "1",  # files are read as they are written, whatever the terminal can show
+    "PYTHONIOENCODING": ":backslashreplace",  # and nothing that is printed on the way is worth an error
     "PYTHONWARNINGS": "ignore:resource_tracker",  # what frees the memory of stopped workers says so on stderr
 }
 OnCell = Callable[[int, int], None]  # the cell that starts, counted from 1, and how many there are

@@ -191,7 +191,8 @@ def index(profile: str, run_dir: Path, notebooks: Mapping[str, NotebookNode], st
         link = f'<a href="{name}.html">{html.escape(said["title"])}</a><br>{html.escape(said["question"])}'
         rows.append(f"<tr><td>{link}</td><td>{stamps[name]['seconds']:.0f} s</td><td>{found(run_dir, name)}</td></tr>")
     answer = run_dir / "mixture.yaml"
-    recommended = f"<h2>The mixture</h2><pre>{html.escape(answer.read_text())}</pre>" if answer.is_file() else ""
+    told = answer.read_text(encoding="utf-8") if answer.is_file() else ""
+    recommended = f"<h2>The mixture</h2><pre>{html.escape(told)}</pre>" if told else ""
     table = f'<table class="index"><tbody>{"".join(rows)}</tbody></table>'
     body = f"<h1>Run <code>{html.escape(profile)}</code></h1>{table}"
     last, seconds = list(notebooks)[-1], sum(stamp["seconds"] for stamp in stamps.values())

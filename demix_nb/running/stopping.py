@@ -54,7 +54,8 @@ STOP = Stop()
 def heard() -> Iterator[None]:
     """Listen to the signals until the block ends; where one came, the process ends with it.
 
-    Its exit status is a shell's, 128 + the signal. Where whoever started the command has a closing terminal ignored (nohup), that stays so.
+    Its exit status is then 128 + the signal's number. A closing terminal is ignored where whoever started the command
+    asked for that (nohup).
     """
     if threading.current_thread() is not threading.main_thread():  # which no signal interrupts
         yield

@@ -132,7 +132,7 @@ def test_one_after_the_other_all_get_in(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refusal, match="cannot write to .*--run-dir"), lock.held(tmp_path / "file" / "run"):
+    with pytest.raises(Refusal, match=r"cannot write to .*--run-dir"), lock.held(tmp_path / "file" / "run"):
         pass
 
 

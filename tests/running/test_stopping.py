@@ -24,7 +24,8 @@ import time, joblib
 from pathlib import Path
 from demix_nb import store
 def work(folder, name):
-    with store.atomic_folder(folder / f"model-{name}") as hidden, store.atomic(folder / "cache" / f"{name}.json") as half:
+    model, score = folder / f"model-{name}", folder / "cache" / f"{name}.json"
+    with store.atomic_folder(model) as hidden, store.atomic(score) as half:
         (hidden / "weights").write_text("half")
         half.write_text("half")
         (folder / f"busy-{name}").write_text("")
