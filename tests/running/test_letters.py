@@ -1,4 +1,4 @@
-"""Where the output has no ρ there is rho, in every command and library, and never an error; in UTF-8 nothing changes."""
+"""Where the output has no ρ there is rho, in every command, and never an error; in UTF-8 nothing changes."""
 
 import io
 import os
@@ -100,8 +100,8 @@ def test_every_command_is_readable_in_any_encoding(finished, monkeypatch, encodi
     for refused in (["run", *small, "ρ≥数"], ["params", "ρ≥数"], ["doctor", "ρ≥数"], ["report", "--run-dir", "ρ≥数"]):
         before = len(raw.getvalue())
         assert __main__.main(refused) == 2
-        told = raw.getvalue()[before:].decode(encoding).splitlines()[-1]
-        assert "rho>=\\u6570" in told and told.startswith("demix-nb: ")
+        told = raw.getvalue()[before:].decode(encoding)
+        assert "rho>=\\u6570" in told and told.splitlines()[-1].startswith("demix-nb: ")
     assert __main__.main(["report", "-ρ"]) == 2
 
 
