@@ -225,13 +225,14 @@ STRATEGIES = {
 class Found:
     """What a search found: all it scored, mixture → round (from 1), the winner, and task → its predicted score.
 
-    `predicted` is empty where no predictor speaks of the winner; MergeMix's speaks of families.
+    `predicted` is empty where no predictor speaks of the winner; MergeMix's speaks of families. `left_out`: task → why.
     """
 
     scored: Scored
     rounds: pd.Series
     winner: pd.Series
     predicted: pd.Series
+    left_out: Mapping[str, str]
 
     def rank_table(self) -> pd.DataFrame:
         """The mixtures with the round they were scored in and their macro rank among all scored, 1 = best."""
@@ -257,17 +258,16 @@ def run(
     """
     row = _row(strategy, options)
     search = row.make(region, proxy if row.uses_gradient else predictor, tasks, rng=rng, **options)
-    seen, rounds = Scored.none(tasks), {}
-    asked, found = _turn(search, None)
+    seen, rounds, (asked, found) = Scored.none(tasks), {}, _turn(search, None)
     while asked is not None:
         scored = _scored(asked, proxy, known, tasks)
         seen += scored
         rounds |= dict.fromkeys(asked.index, 1 + max(rounds.values(), default=0))
         asked, found = _turn(search, scored)
-    predicted = pd.Series(dtype=float)
-    if row.predicts:
-        predicted = predictor.predict(simplex.as_table({"winner": found})).scores.loc["winner"]
-    return Found(seen, pd.Series(rounds, dtype=int), found, predicted)
+    if not row.predicts:
+        return Found(seen, pd.Series(rounds, dtype=int), found, pd.Series(dtype=float), {})
+    predicted = predictor.predict(simplex.as_table({"winner": found})).scores.loc["winner"]
+    return Found(seen, pd.Series(rounds, dtype=int), found, predicted, predictor.refused)
 
 
 def _row(strategy: str | Strategy, options: Mapping[str, object]) -> Strategy:
