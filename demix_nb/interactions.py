@@ -17,6 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
+from demix_nb.options import check
 from demix_nb.parallel import fan_out
 from demix_nb.predictors import PREDICTORS
 from demix_nb.scored import Scored, dealt
@@ -222,6 +223,7 @@ def permutation_null(
     n_jobs: int = 1,
 ) -> Float[ndarray, "permutation candidate task"]:
     """Return `effect(seen)` for runs whose scores were dealt to the mixtures at random: no candidate has any effect."""
+    check(permutations=permutations)
     deals = [(dealt(seen, rng=rng),) for _ in range(permutations)]
     return np.stack([table.to_numpy() for table in fan_out(effect, deals, n_jobs=n_jobs, ordered=True)])
 

@@ -23,7 +23,6 @@ from demix_nb.store import Refusal
 TEXTS = (".txt", ".jsonl", ".parquet")  # suffixes of files that hold a candidate's text
 SHARD = re.compile(r"-\d+(-of-\d+)?$")  # what ends the name of one file of several
 NEAR = 0.01  # how far from 1 (or 100) shares may sum by rounding: RegMix's three digits in 17 columns are 0.4 % off
-DIRECTIONS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 FACTS = ("family", "unit", "higher_is_better")  # of a task, that must be told
 MORE = ("items", "chance", "target", "version", "left_out", "metric", "suite", "ratio", "in_rank")  # that may be
 
@@ -213,7 +212,7 @@ def _typed(cells: pd.DataFrame, file: str) -> pd.DataFrame:
         table[name] = cells[name]
     for name in ("higher_is_better", "target", "in_rank"):
         if name in cells:
-            told = cells[name].str.lower().map(DIRECTIONS)
+            told = cells[name].str.lower().map(sheets.TRUTH)
             if told.isna().any():
                 task = told.isna().idxmax()
                 held = repr(cells.loc[task, name]) if cells.loc[task, name] else "nothing"

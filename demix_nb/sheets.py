@@ -26,6 +26,7 @@ PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 NUMBER, PERCENT = re.compile(PLAIN), re.compile(rf"{PLAIN}\s*%")
 COMMA = re.compile(r"([+-]?[0-9]*),([0-9]+(?:[eE][+-]?[0-9]+)?\s*%?)")  # a decimal comma, where commas part no cells
 FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+(?:[eE][+-]?[0-9]+)?|[0-9.]+[eE]-[0-9]+|[0-9.,]+\s*%")
+TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 POINTER = "version https://git-lfs"
 
@@ -172,6 +173,14 @@ def mapping(path: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise Refusal(f"{path.name} must map names to weights; it holds {_kind(content)}")
     return dict(content)
+
+
+def plain(told: str) -> object:
+    """Return what a text in YAML's spelling holds, names and numbers as text; the text itself where it is no YAML."""
+    try:
+        return yaml.load(told, _Text)
+    except (yaml.YAMLError, RecursionError):
+        return told
 
 
 def number(value: object) -> float | None:

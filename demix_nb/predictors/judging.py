@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from demix_nb.intervals import spearman
+from demix_nb.options import check
 from demix_nb.parallel import fan_out
 from demix_nb.predictors.measures import coverage, errors, over_subsets, regret
 from demix_nb.predictors.predictor import PREDICTORS, Predictor, out_of_fold
@@ -112,6 +113,7 @@ class Judge:
         One row per predictor, size, subset, test set and task. All predictors see the same subsets; a size of all rows
         has one subset. A predictor that refuses a size has rows without numbers and its reason in `refused`.
         """
+        check(curve_sizes=list(sizes), subsets=subsets, learners=list(names))
         rng, calls = self._rng(), []
         for size in sizes:
             for subset, stream in enumerate(rng.spawn(1 if size == len(self.train) else subsets)):
