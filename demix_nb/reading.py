@@ -1,11 +1,10 @@
-"""The door for what other people have: mixtures, scores and folders of text, checked, and what was repaired said.
+"""The door for what other people have: mixtures and scores, checked, and what was repaired said.
 
 Mixtures come as CSV, YAML or JSON, as shares or as counts; scores as CSV. Whatever passes is a mixture table, a score
 table or a `Scored`; whatever does not is refused by file, row and column.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,9 +16,6 @@ from demix_nb import DATA
 from demix_nb.mixtures import SUM_TOLERANCE, validate
 from demix_nb.scored import Scored, describe
 from demix_nb.store import Refusal
-
-TEXTS = (".txt", ".jsonl", ".parquet")  # suffixes of files that hold a candidate's text
-SHARD = re.compile(r"-\d+(-of-\d+)?$")  # what ends the name of one file of several
 
 
 def mixtures(path: str | Path, candidates: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[str]]:
@@ -122,33 +118,6 @@ def scored(
     else:
         tasks = describe(table.columns, unit="score", higher_is_better=higher_is_better)
     return Scored(shares, paired(shares, table, Path(scores_csv).name), tasks, tuple(notes))
-
-
-def texts(folder: str | Path) -> dict[str, list[Path]]:
-    """Return candidate → files of a folder of text: a file `<candidate>.<suffix>` each, or a folder of files.
-
-    Suffixes are .txt, .jsonl (field `text`) and .parquet (column `text`); shards `<candidate>-<number>` are joined,
-    and a folder `train` inside is taken as the root, which is how RegMix's users keep `train/<candidate>-<number>`.
-    YAML and Markdown files beside the candidates are passed over. Raises Refusal naming what it cannot read.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise Refusal(f"no folder {folder}; give one with a file or folder per candidate")
-    folder = folder / "train" if (folder / "train").is_dir() else folder
-    candidates: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix in (".yml", ".yaml", ".md"):
-            continue
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        if not files:
-            raise Refusal(f"candidate {path.name!r} is empty: no file in {path}")
-        if other := [file for file in files if file.suffix not in TEXTS]:
-            raise Refusal(f"cannot read {other[0]}: use {', '.join(TEXTS)}; convert it or move it away")
-        name = path.name if path.is_dir() else SHARD.sub("", path.stem)
-        candidates.setdefault(name, []).extend(files)
-    if not candidates:
-        raise Refusal(f"no {', '.join(TEXTS)} file in {folder}; give one file or folder per candidate")
-    return candidates
 
 
 def printed(table: str) -> pd.DataFrame:
