@@ -14,6 +14,7 @@ from demix_nb.store import Refusal
 TEXT = re.compile(r"(.+?)(\.parquet|(\.txt|\.jsonl|\.ndjson|\.json)(\.gz|\.bz2|\.xz|\.zst)?)", re.I | re.S)
 ENDINGS = ".txt, .jsonl, .parquet (also .json or .ndjson with an object per line, and .gz, .bz2, .xz or .zst behind)"
 NOTES = (".yml", ".yaml", ".md")  # beside the candidates: families, a page about the data
+SPLITS = ("train", "valid", "validation", "val", "dev", "test", "eval")  # beside `train`, not trained on
 MARKS = ("_temporary", "_spark_metadata", "__MACOSX", "Thumbs.db", "desktop.ini")  # what programs leave behind
 LAKES = {"_delta_log": "Delta", ".hoodie": "Hudi"}  # of these tables some files hold rows that were deleted since
 POINTERS = (b"version https://git-lfs.github.com/spec/v1", b"/annex/objects/")  # of Git LFS, of git-annex
@@ -35,13 +36,15 @@ def texts(folder: str | Path) -> dict[str, list[Path]]:
 
     Raises Refusal naming what it cannot read: other endings, links to nowhere or back, pointers of Git LFS, missing
     shards, tables of a data lake, files in two forms; a file and a folder of one name (or names that differ in capitals
-    only), and a file that two candidates share.
+    only), a file that two candidates share, and text beside `train` other than SPLITS.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise Refusal(f"no folder {folder}; give one with a file or folder per candidate")
     root = folder / "train" if (folder / "train").is_dir() else folder
     try:
+        if root != folder:
+            _check_alone(folder)
         found = _told_apart(_candidates(root))
     except OSError as error:
         raise Refusal(f"cannot read {error.filename}: {error.strerror}; make it readable or move it away") from error
@@ -54,6 +57,12 @@ def kind(path: Path) -> str:
     """Return the ending that says what a file of text holds, in small letters and without the packing behind it."""
     _, ending, unpacked, _ = TEXT.fullmatch(path.name).groups()
     return (unpacked or ending).lower()
+
+
+def _check_alone(folder: Path) -> None:
+    for path in _listed(folder):
+        if path.name not in SPLITS and any(TEXT.fullmatch(one.name) for one in (path, *path.rglob("*"))):
+            raise Refusal(f"{path} lies beside {folder / 'train'}, which is taken for all there is; move it in or away")
 
 
 def _candidates(root: Path) -> Iterator[tuple[str, list[Path]]]:

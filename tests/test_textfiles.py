@@ -83,7 +83,12 @@ def test_random_numbers_are_joined_exactly_where_they_count_up(tmp_path, rng):
 
 def test_the_layout_of_regmix(tmp_path):
     make(tmp_path, "train/arxiv-0.jsonl", "train/arxiv-1.jsonl", "train/pile_cc-1.jsonl", "valid/arxiv-0.jsonl")
+    make(tmp_path, "README.md", "run.sh", "tools/run.py", ".cache/a.txt")
     assert list(texts(tmp_path)) == ["arxiv", "pile_cc"]
+    for name in ("law.txt", "law/deep/a.parquet"):
+        with pytest.raises(Refusal, match=r"law\S* lies beside .*train, which is taken for all there is; move it in"):
+            texts(make(tmp_path, name))
+        (tmp_path / name).unlink()
 
 
 # --- endings

@@ -102,6 +102,7 @@ def test_builtin_candidates_are_the_seven_roles_and_each_fills_its_budget(builti
     assert builtin.table["family"].value_counts().to_dict() == {"math": 3, "code": 3, "general": 1}
     filled = builtin.table["train_bytes"] / (0.5e6 * pd.Series(sources.AMOUNTS))
     assert filled.between(1, 1.2).all()
+    assert (builtin.table["tokens"] == builtin.table["train_tokens"]).all(), "amounts are chosen, nothing was given"
     assert all(text.startswith("Question: ") for text in builtin.heldout["math_word"])
 
 
