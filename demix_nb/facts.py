@@ -81,8 +81,8 @@ class Facts:
 
     @property
     def tokens(self) -> pd.Series:
-        """Candidate → training tokens there are."""
-        return self["corpora"]["train_tokens"]
+        """Candidate → tokens there are, of all text given: natural shares and epochs are counted in them."""
+        return self["corpora"]["tokens"]
 
     @property
     def ranked(self) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The door for what other people have: mixtures, scores, tasks and folders of text, checked, and what was repaired.
+"""The door for what other people have: mixtures, scores and tasks, checked, and what was repaired.
 
 Mixtures come as CSV, YAML or JSON, as shares, percent or counts; scores and tasks as CSV (`sheets` says what counts as
 one). Whatever passes is a mixture table, a score table, a task table or a `Scored`; whatever does not is refused by
@@ -7,7 +7,6 @@ a mixture that nobody trained.
 """
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from demix_nb.mixtures import SUM_TOLERANCE, validate
 from demix_nb.scored import Scored, describe
 from demix_nb.store import Refusal
 
-TEXTS = (".txt", ".jsonl", ".parquet")  # suffixes of files that hold a candidate's text
-SHARD = re.compile(r"-\d+(-of-\d+)?$")  # what ends the name of one file of several
 NEAR = 0.01  # how far from 1 (or 100) shares may sum by rounding: RegMix's three digits in 17 columns are 0.4 % off
 FACTS = ("family", "unit", "higher_is_better")  # of a task, that must be told
 MORE = ("items", "chance", "target", "version", "left_out", "metric", "suite", "ratio", "in_rank")  # that may be
@@ -251,33 +248,6 @@ def there(path: str | Path, kind: str, wanted: str) -> Path:
     if not Path(path).is_file():
         raise Refusal(f"no {kind} file at {path}; give {wanted}")
     return Path(path)
-
-
-def texts(folder: str | Path) -> dict[str, list[Path]]:
-    """Return candidate → files of a folder of text: a file `<candidate>.<suffix>` each, or a folder of files.
-
-    Suffixes are .txt, .jsonl (field `text`) and .parquet (column `text`); shards `<candidate>-<number>` are joined,
-    and a folder `train` inside is taken as the root, which is how RegMix's users keep `train/<candidate>-<number>`.
-    YAML and Markdown files beside the candidates are passed over. Raises Refusal naming what it cannot read.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise Refusal(f"no folder {folder}; give one with a file or folder per candidate")
-    folder = folder / "train" if (folder / "train").is_dir() else folder
-    candidates: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix in (".yml", ".yaml", ".md"):
-            continue
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        if not files:
-            raise Refusal(f"candidate {path.name!r} is empty: no file in {path}")
-        if other := [file for file in files if file.suffix not in TEXTS]:
-            raise Refusal(f"cannot read {other[0]}: use {', '.join(TEXTS)}; convert it or move it away")
-        name = path.name if path.is_dir() else SHARD.sub("", path.stem)
-        candidates.setdefault(name, []).extend(files)
-    if not candidates:
-        raise Refusal(f"no {', '.join(TEXTS)} file in {folder}; give one file or folder per candidate")
-    return candidates
 
 
 def printed(table: str) -> pd.DataFrame:
