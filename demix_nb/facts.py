@@ -14,10 +14,9 @@ import pandas as pd
 import yaml
 
 from demix_nb import mixtures as simplex
-from demix_nb import reading, store
+from demix_nb import options, reading, store
 from demix_nb.region import Region
 from demix_nb.scored import Scored
-from demix_nb.store import Refusal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,8 +81,8 @@ class Facts:
 
     @property
     def tokens(self) -> pd.Series:
-        """Candidate → training tokens there are."""
-        return self["corpora"]["train_tokens"]
+        """Candidate → tokens there are, of all text given: natural shares and epochs are counted in them."""
+        return self["corpora"]["tokens"]
 
     @property
     def ranked(self) -> pd.DataFrame:
@@ -102,8 +101,8 @@ class Facts:
 
         Raises Refusal as `Region` does, and where one of the two limits of data is given without the other.
         """
-        if bool(max_epochs) != bool(target_tokens):
-            raise Refusal("max_epochs and target_tokens limit data together; give both or neither")
+        options.check(caps=dict(caps), max_epochs=float(max_epochs), target_tokens=int(target_tokens))
+        options.agree({"max_epochs": max_epochs, "target_tokens": target_tokens})
         if not max_epochs:
             return Region(self.candidates, upper=caps)
         general, beta = self.setting["general"], self.setting["beta"]

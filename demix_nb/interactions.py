@@ -17,11 +17,14 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
+from demix_nb.options import check
 from demix_nb.parallel import fan_out
 from demix_nb.predictors import PREDICTORS
 from demix_nb.scored import Scored, dealt
+from demix_nb.store import Refusal
 
 STEP = 0.1  # of share moved: large enough to leave the noise of trees behind, small enough to stay among the runs
+STEPS = (STEP, 0.05, 0.02, 0.01, 0.005)  # where shares are small, as among dozens of candidates, a smaller step
 EDGE_POINTS = 41  # mixtures along an edge of the simplex
 CURVED = "gaussian_process"  # the predictor that is asked for curved effects
 
@@ -48,12 +51,13 @@ def curved(
     permutations: int,
     rng: np.random.Generator,
     centre: pd.Series | None = None,
-    names: Sequence[str] = (),
+    names: Sequence[str] | None = None,
     n_jobs: int = 1,
 ) -> pd.DataFrame:
     """Return what a Gaussian process sees, as `linear` does: a step from `centre`, by default the average mixture.
 
-    `names`: of these candidates only, by default of those that some run has `reached`. All tasks share their draws.
+    `names`: of these candidates only, by default of those that some run has `reached`; the step is `step_of` the runs.
+    All tasks share their draws.
     """
     seen, ask = _curved(seen, effects, centre, names, rng)
     null = permutation_null(ask, seen, permutations=permutations, rng=rng, n_jobs=n_jobs)
@@ -66,7 +70,7 @@ def paired(
     permutations: int,
     rng: np.random.Generator,
     centre: pd.Series | None = None,
-    names: Sequence[str] = (),
+    names: Sequence[str] | None = None,
     n_jobs: int = 1,
 ) -> pd.DataFrame:
     """Return the same for `pairs`; index first, columns second, task, effect (per unit of share squared), q."""
@@ -95,19 +99,25 @@ def edge(
 
 
 def scaled(seen: Scored) -> Scored:
-    """Return the same in standard deviations from the mean over the mixtures: any tasks can share one picture."""
+    """Return the same in standard deviations from the mean over the mixtures: any tasks can share one picture.
+
+    Raises Refusal for a task that all mixtures score alike.
+    """
+    if flat := seen.varying()[1]:
+        raise Refusal(f"all {len(seen)} mixtures score alike on {flat[0]!r}; leave the task out (`varying`)")
     scores = (seen.scores - seen.scores.mean()) / seen.scores.std()
     return replace(seen, scores=scores, tasks=seen.tasks.assign(unit="standard deviations"))
 
 
-def _curved(seen: Scored, question: Callable, centre: pd.Series | None, names: Sequence[str], rng) -> tuple:
+def _curved(seen: Scored, question: Callable, centre: pd.Series | None, names: Sequence[str] | None, rng) -> tuple:
     """The standardised runs, and the question as a function of nothing but them."""
-    centre = seen.mixtures.mean() if centre is None else centre
-    return scaled(seen), partial(_asked, question, centre, list(names) or reached(seen.mixtures), rng)
+    centre, step = seen.mixtures.mean() if centre is None else centre, step_of(seen.mixtures)
+    names = reached(seen.mixtures, step=step) if names is None else list(names)
+    return scaled(seen), partial(_asked, question, centre, names, step, rng)
 
 
-def _asked(question: Callable, centre: pd.Series, names: list[str], rng, seen: Scored) -> pd.DataFrame:
-    return question(PREDICTORS[CURVED].new(rng=rng).fit(seen), centre, names=names)
+def _asked(question: Callable, centre: pd.Series, names: list[str], step: float, rng, seen: Scored) -> pd.DataFrame:
+    return question(PREDICTORS[CURVED].new(rng=rng).fit(seen), centre, names=names, step=step)
 
 
 def _long(effect: pd.DataFrame, q: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -131,13 +141,25 @@ def reached(mixtures: pd.DataFrame, *, step: float = STEP) -> list[str]:
     return [name for name in mixtures if mixtures[name].max() >= step]
 
 
-def effects(predictor, centre: pd.Series, *, names: Sequence[str] = (), step: float = STEP) -> pd.DataFrame:
+def step_of(mixtures: pd.DataFrame) -> float:
+    """Return the largest of `STEPS` that some run gave to two candidates or more.
+
+    Raises Refusal where there is none: no step from the centre stays among the runs.
+    """
+    if possible := [step for step in STEPS if len(reached(mixtures, step=step)) > 1]:
+        return possible[0]
+    most = mixtures.max().nlargest(2)
+    told = " and ".join(f"{name!r} {share:.2g}" for name, share in most.items())
+    raise Refusal(f"no step of share stays among the runs: the largest shares are {told}, the least step {STEPS[-1]:g}")
+
+
+def effects(predictor, centre: pd.Series, *, names: Sequence[str] | None = None, step: float = STEP) -> pd.DataFrame:
     """Return candidate × task: what the task gains per unit of share given to the candidate; positive is better.
 
     Gains are in the unit of the scores that `predictor` was fitted to, signed by `higher_is_better`. `names`: of these
-    candidates only, see `reached`.
+    candidates only, see `reached`; raises Refusal where there are none.
     """
-    names = list(names) or list(centre.index)
+    names = _those(names, centre, 1)
     rows = pd.DataFrame({"": centre} | {name: towards(centre, name, step=step) for name in names}).T
     predicted = predictor.predict(rows)
     gain = (predicted.scores.drop(index="") - predicted.scores.loc[""]) / step
@@ -153,19 +175,29 @@ def linear_effects(seen: Scored, penalties: pd.Series) -> pd.DataFrame:
     return (table * _sign(seen)).rename_axis("candidate")
 
 
-def pairs(predictor, centre: pd.Series, *, names: Sequence[str] = (), step: float = STEP) -> pd.DataFrame:
+def pairs(predictor, centre: pd.Series, *, names: Sequence[str] | None = None, step: float = STEP) -> pd.DataFrame:
     """Return (first, second) × task: second differences of the gain, per unit of share squared.
 
     f(both) − f(first) − f(second) + f(centre): positive where two candidates help more together than one by one, 0
-    everywhere for a linear predictor. `names` as for `effects`.
+    everywhere for a linear predictor. `names` as for `effects`, two or more.
     """
-    names = list(names) or list(centre.index)
+    names = _those(names, centre, 2)
     points = {(): centre} | {(name,): towards(centre, name, step=step) for name in names}
     points |= {pair: towards(centre, *pair, step=step) for pair in combinations(names, 2)}
     predicted = predictor.predict(pd.DataFrame(list(points.values()), index=["+".join(key) for key in points]))
     value = dict(zip(points, (predicted.scores * _sign(predicted)).to_numpy(), strict=True))
     rows = {(a, b): (value[a, b] - value[a,] - value[b,] + value[()]) / step**2 for a, b in combinations(names, 2)}
     return pd.DataFrame(rows, index=predicted.scores.columns).T.rename_axis(["first", "second"])
+
+
+def _those(names: Sequence[str] | None, centre: pd.Series, least: int) -> list[str]:
+    """The candidates asked about: all, or those named, of which there must be enough."""
+    chosen = list(centre.index if names is None else names)
+    if odd := [name for name in chosen if name not in centre.index]:
+        raise Refusal(f"no candidate {odd[0]!r}; there are {', '.join(centre.index)}")
+    if len(chosen) < least:
+        raise Refusal(f"{len(chosen)} candidates are named, {least} are needed; name more of {', '.join(centre.index)}")
+    return chosen
 
 
 def square(pair_values: pd.Series) -> pd.DataFrame:
@@ -191,6 +223,7 @@ def permutation_null(
     n_jobs: int = 1,
 ) -> Float[ndarray, "permutation candidate task"]:
     """Return `effect(seen)` for runs whose scores were dealt to the mixtures at random: no candidate has any effect."""
+    check(permutations=permutations)
     deals = [(dealt(seen, rng=rng),) for _ in range(permutations)]
     return np.stack([table.to_numpy() for table in fan_out(effect, deals, n_jobs=n_jobs, ordered=True)])
 

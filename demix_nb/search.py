@@ -5,10 +5,10 @@ mixture to train on; whoever drives it may score for a week between two lines. I
 stand merged or trained proxies, a replayed table or a planted function. DeMix draws uniformly, fits a predictor, scores
 what that likes best of a fresh pool, and repeats with fewer and fewer; CLIMB draws from that top at random; RegMix has
 one round, around the natural shares; MergeMix verifies its optimum. Where a loss has a gradient, none of this is
-needed. `STRATEGIES` holds them all, those that ask nothing too; `run` drives any of them with a proxy.
+needed. `STRATEGIES` holds them all; `run` drives any of them. Where we differ: bounds are met by exact projection.
 
-Sources: DeMix (arXiv 2602.00747) 2.4 and 3; CLIMB (2504.13161); RegMix (2407.01492) 3; MergeMix (2601.17858); MixMin
-(2502.10510). We differ: bounds are met by exact projection, where DeMix's code clips once and rescales.
+Sources: DeMix (arXiv 2602.00747) 2.4, 3; CLIMB (2504.13161); RegMix (2407.01492) 3; MergeMix (2601.17858); MixMin
+(2502.10510).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +21,7 @@ from scipy.spatial.distance import cdist
 
 from demix_nb import mixtures as simplex
 from demix_nb.decide import FINALISTS, RATE, STEPS, Search, best, macro_loss, optimise, propose, refine, winner
+from demix_nb.options import agree, check
 from demix_nb.region import Region, seed_grid, unimax
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
@@ -34,8 +35,8 @@ CLIMB_TOP_N = 1000  # what CLIMB's next round is drawn from; the number is ours:
 SEEDS = 40  # mixtures of MergeMix's seed grid
 STAGE_SEEDS = 12  # of it in one stage of a hierarchy, which has few candidates; the number is ours
 POWER = 0.5  # of the natural shares, RegMix's code
+CHECKED = {"sizes": "rounds", "n": "searched", "pool": "pool", "top_k": "top_k"}  # option → what it is checked as
 SAME = 1e-9  # shares nearer than this are one mixture
-
 
 # --- strategies: make(region, predictor, tasks, *, rng, **options)
 
@@ -167,8 +168,6 @@ def _filled(region: Region, groups: Mapping[str, Sequence[str]], prior: pd.Serie
 
 
 # --- the table of strategies
-
-
 @dataclass(frozen=True)
 class Strategy:
     """A way to find a mixture: `make(region, predictor, tasks, *, rng, **options)` and what is to be known about it."""
@@ -219,19 +218,17 @@ STRATEGIES = {
 
 
 # --- the driver
-
-
 @dataclass(frozen=True)
 class Found:
     """What a search found: all it scored, mixture → round (from 1), the winner, and task → its predicted score.
 
-    `predicted` is empty where no predictor speaks of the winner; MergeMix's speaks of families.
-    """
+    `predicted` is empty where no predictor speaks of the winner, MergeMix's is of families; `left_out`: task → why."""
 
     scored: Scored
     rounds: pd.Series
     winner: pd.Series
     predicted: pd.Series
+    left_out: Mapping[str, str]
 
     def rank_table(self) -> pd.DataFrame:
         """The mixtures with the round they were scored in and their macro rank among all scored, 1 = best."""
@@ -257,17 +254,16 @@ def run(
     """
     row = _row(strategy, options)
     search = row.make(region, proxy if row.uses_gradient else predictor, tasks, rng=rng, **options)
-    seen, rounds = Scored.none(tasks), {}
-    asked, found = _turn(search, None)
+    seen, rounds, (asked, found) = Scored.none(tasks), {}, _turn(search, None)
     while asked is not None:
         scored = _scored(asked, proxy, known, tasks)
         seen += scored
         rounds |= dict.fromkeys(asked.index, 1 + max(rounds.values(), default=0))
         asked, found = _turn(search, scored)
-    predicted = pd.Series(dtype=float)
-    if row.predicts:
-        predicted = predictor.predict(simplex.as_table({"winner": found})).scores.loc["winner"]
-    return Found(seen, pd.Series(rounds, dtype=int), found, predicted)
+    if not row.predicts:
+        return Found(seen, pd.Series(rounds, dtype=int), found, pd.Series(dtype=float), {})
+    predicted = predictor.predict(simplex.as_table({"winner": found})).scores.loc["winner"]
+    return Found(seen, pd.Series(rounds, dtype=int), found, predicted, predictor.refused)
 
 
 def _row(strategy: str | Strategy, options: Mapping[str, object]) -> Strategy:
@@ -276,6 +272,9 @@ def _row(strategy: str | Strategy, options: Mapping[str, object]) -> Strategy:
     row = STRATEGIES[strategy] if isinstance(strategy, str) else strategy
     if missing := [name for name in row.needs if name not in options]:
         raise Refusal(f"strategy {row.label!r} needs {missing[0]!r}; give it as an option")
+    given = {CHECKED[name]: value for name, value in options.items() if name in CHECKED and value is not None}
+    check(**given)
+    agree(given)
     return row
 
 

@@ -5,6 +5,7 @@ door. A table that was cut short, edited into nonsense or written by another ver
 notebooks later. `schemas` says what each must hold.
 """
 
+import csv
 import hashlib
 import io
 import json
@@ -123,6 +124,8 @@ def check(frame: pd.DataFrame, schema: str, where: str) -> pd.DataFrame:
     if not wanted.open and (extra := [name for name in frame.columns if name not in wanted.columns]):
         raise Refusal(f"{where}: unknown column {extra[0]!r}")
     for name, kind in wanted.columns.items():
+        if kind == "bool" and not frame[name].isin([True, False]).all():  # to Python, every text is true
+            raise Refusal(f"{where}: column {name!r} must hold True or False")
         try:
             frame = frame.assign(**{name: frame[name].astype(kind)})
         except (TypeError, ValueError) as error:
@@ -146,14 +149,24 @@ def read(path: str | Path, schema: str) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise Refusal(f"no table at {path}; run the notebook that writes it (`demix-nb run`), or check the path")
-    index = SCHEMAS[schema].index
+    wanted = SCHEMAS[schema]
     try:
-        frame = pd.read_csv(path, dtype={index: str})
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), None)
+        if header is None:
+            raise pd.errors.EmptyDataError("it is empty")
+        text = [place for place, name in enumerate(header) if not place or wanted.columns.get(name) == "str"]
+        # columns by place, since a candidate may be called as the first is; a name stays what it is (`nan`, `2023`)
+        how = {"header": 0, "names": list(range(len(header))), "keep_default_na": False, "na_values": [""]}
+        frame = pd.read_csv(path, index_col=False, dtype=dict.fromkeys(text, str), **how)
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
         raise Refusal(f"{path.name} cannot be read as CSV ({error}); delete it and run `demix-nb run` again") from error
-    if index not in frame.columns:
-        raise Refusal(f"{path.name}: no column {index!r}; it has {', '.join(map(str, frame.columns[:5]))}")
-    return check(frame.set_index(index), schema, path.name)
+    if header[0] != wanted.index:
+        raise Refusal(f"{path.name}: no column {wanted.index!r} comes first; there are {', '.join(header[:5])}")
+    if odd := [name for name in header[1:] if not name or header[1:].count(name) > 1]:
+        raise Refusal(f"{path.name}: column {odd[0]!r} comes twice or has no name; run what writes it again")
+    frame = frame.set_index(0).rename_axis(index=wanted.index).set_axis(header[1:], axis=1)
+    return check(frame, schema, path.name)
 
 
 def read_setting(path: str | Path, make: Callable[[dict[str, Any]], Any] = dict) -> Any:

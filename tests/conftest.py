@@ -1,11 +1,12 @@
 """Array shapes and argument types in annotations are checked while tests run; paths to optional source data."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from beartype import BeartypeConf, beartype
-from commands import REPOSITORY, SCORED, Command, times
+from commands import REPOSITORY, Command, run_story, run_study
 from jaxtyping import install_import_hook
 
 checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome where a float is asked for
@@ -81,17 +82,28 @@ def small_study(small_data, tmp_path_factory):
     return study
 
 
+@pytest.fixture(scope="session", autouse=True)
+def ahead(request, tmp_path_factory):
+    """Begin the runs that take minutes with the first test, beside the unit tests, where any test waits for them."""
+    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    with ThreadPoolExecutor(1) as pool:
+        folder = tmp_path_factory.mktemp("ahead")
+        story = pool.submit(run_story, folder / "smoke") if asked & {"story", "study"} else None
+        yield {"story": story, "study": pool.submit(run_study, story, folder / "study") if "study" in asked else None}
+        pool.shutdown(wait=False, cancel_futures=True)
+        Command.end_all()
+
+
 @pytest.fixture(scope="session")
-def story(tmp_path_factory):
+def story(ahead):
     """Return the run's folder, what the finishing run printed, and what the two killed ones had left."""
-    run_dir = tmp_path_factory.mktemp("smoke") / "run"
-    left = {}
-    Command(run_dir).kill_when(lambda: len(times("models/reference-*/training.json", run_dir)) >= 2)
-    left["models"] = times("models/*/training.json", run_dir)
-    Command(run_dir).kill_when(lambda: len(times("cache/*.json", run_dir)) >= SCORED)
-    left["models"] |= times("models/*/training.json", run_dir)
-    left["scores"] = times("cache/*.json", run_dir)
-    return run_dir, Command(run_dir).finish(), left
+    return ahead["story"].result()
+
+
+@pytest.fixture(scope="session")
+def study(ahead):
+    """Return the folder of the studies' run, which began as a copy of the story's, and what it printed."""
+    return ahead["study"].result()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -63,7 +63,7 @@ class Known:
     """A predictor that knows some function of mixtures already and learns nothing."""
 
     def __init__(self, score=losses, tasks=TASKS):
-        self.score, self.tasks = score, tasks
+        self.score, self.tasks, self.refused = score, tasks, {}
 
     def fit(self, seen: Scored) -> "Known":
         self.tasks = seen.tasks

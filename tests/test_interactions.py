@@ -1,5 +1,7 @@
 """Effects against derivatives known by hand, nulls against what they must not find."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from demix_nb import interactions, mixtures, store
 from demix_nb.predictors import PREDICTORS
 from demix_nb.region import Region
 from demix_nb.scored import Scored, dealt, describe
+from demix_nb.store import Refusal
 
 NAMES = ["web", "books", "math", "code"]
 COEFFICIENTS = pd.DataFrame({"loss": [0.3, -0.1, -1.0, 0.5], "accuracy": [0.0, 0.4, 0.1, -0.2]}, index=NAMES)
@@ -77,9 +80,34 @@ def test_candidates_that_no_run_tried_are_left_out(seen):
     names = interactions.reached(shares)
     assert names == ["web", "books", "math"]
     predictor = Known(lambda table: table @ COEFFICIENTS)
-    some, every = (interactions.effects(predictor, UNIFORM, names=given) for given in (names, ()))
+    some, every = (interactions.effects(predictor, UNIFORM, names=given) for given in (names, None))
     pd.testing.assert_frame_equal(some, every.loc[names])
     assert len(interactions.pairs(predictor, UNIFORM, names=names)) == 3
+
+
+def test_no_name_is_none_and_not_all():
+    predictor = Known(lambda table: table @ COEFFICIENTS)
+    with pytest.raises(Refusal, match="0 candidates are named, 1 are needed"):
+        interactions.effects(predictor, UNIFORM, names=[])
+    with pytest.raises(Refusal, match="1 candidates are named, 2 are needed"):
+        interactions.pairs(predictor, UNIFORM, names=["web"])
+    with pytest.raises(Refusal, match="no candidate 'law'"):
+        interactions.effects(predictor, UNIFORM, names=["law"])
+
+
+def test_a_step_stays_among_the_runs(rng):
+    many = pd.DataFrame(rng.dirichlet(np.full(50, 100.0), 20), columns=[f"c{i}" for i in range(50)])
+    step = interactions.step_of(many)
+    assert step == 0.02 and len(interactions.reached(many, step=step)) > 1
+    assert len(interactions.reached(many, step=0.05)) <= 1, "a larger one would leave them"
+    with pytest.raises(Refusal, match=r"the largest shares are 'c\d+' 0.001"):
+        interactions.step_of(many / 40)
+
+
+def test_a_task_without_spread_is_refused_by_name(seen):
+    flat = replace(seen, scores=seen.scores.assign(loss=0.3))
+    with pytest.raises(Refusal, match="120 mixtures score alike on 'loss'"):
+        interactions.scaled(flat)
 
 
 def ridge_effect(seen: Scored) -> pd.DataFrame:

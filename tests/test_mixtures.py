@@ -77,14 +77,11 @@ def test_temperature_runs_from_uniform_to_natural():
     )
 
 
-@pytest.mark.parametrize("suffix", ["csv", "yaml", "json"])
+@pytest.mark.parametrize("suffix", ["yaml", "json"])
 def test_reading_normalises_counts_and_says_so(tmp_path, suffix):
     path = tmp_path / f"mix.{suffix}"
     entries = {"a": {"general": 0.2, "math": 0.3, "code": 0.5}, "b": {"general": 100, "math": 300, "code": 0}}
-    if suffix == "csv":
-        pd.DataFrame(entries).T.to_csv(path)
-    else:
-        path.write_text(json.dumps(entries))
+    path.write_text(json.dumps(entries))
     read, notes = reading.mixtures(path, NAMES)
     assert read.loc["b"].to_list() == pytest.approx([0.25, 0.75, 0])
     assert len(notes) == 1 and notes[0].startswith("b: weights summed to 400")

@@ -132,12 +132,11 @@ def test_without_tasks_and_text_nothing_is_scored_and_all_else_is_shown(own_chec
     assert not (tmp_path / "run" / "tables").exists()
 
 
-def test_the_study_runs_and_the_papers_are_read_beside_it(story):
-    run_dir = story[0]
+def test_the_study_runs_and_the_papers_are_read_beside_it(story, study):
+    run_dir, printed = study
     steps = runner.profiles()["study"]["steps"]
     told = [estimate.budgets(step) for step in runner.plan(steps, "smoke", {}, run_dir) if step.name in steps]
-    before = len(times("models/*/training.json", run_dir))
-    printed = Command(run_dir, *steps, "-p", f"results={run_dir / 'tables'}").finish()
+    before = len(times("models/*/training.json", story[0]))
     assert printed.count("up to date") == 2, "notebooks 01 and 03 were run before"
     assert len(times("models/*/training.json", run_dir)) - before == sum(map(len, told)), "as a dry run says"
     strategies = store.read(run_dir / "tables" / "strategies.csv", "quality")

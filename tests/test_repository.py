@@ -36,7 +36,7 @@ LAYERS = (
     ("search",),
     ("decide", "fidelity", "interactions"),
     ("predictors",),
-    ("reading",),
+    ("reading", "textfiles"),
     ("scored", "region"),
     ("mixtures",),
     ("intervals",),
@@ -149,7 +149,7 @@ def test_whoever_reads_tables_needs_no_torch():
 def test_nothing_is_recognised_by_how_its_name_begins():
     """What is left are texts and paths; each line says so by what it asks."""
     allowed = {
-        "reading.py": "hidden files of a folder of texts",
+        "textfiles.py": "hidden files, marks and pointers of a folder of texts",
         "merging/folders.py": "files of a checkpoint",
         "store.py": "files of a checkpoint",
     }

@@ -191,6 +191,66 @@ def test_dealt_scores_are_the_same_rows_elsewhere(many, rng):
     assert {tuple(row) for row in other.scores.to_numpy()} == rows and not other.scores.equals(many.scores)
 
 
+# --- mixtures that were scored several times
+
+
+@pytest.fixture
+def repeated(rng) -> Scored:
+    """Twelve mixtures, five seeds each, in any order; the mixture's own score is its share, the noise 0.01."""
+    share = np.repeat(np.linspace(0.05, 0.95, 12), 5)
+    shares = pd.DataFrame({"web": share, "math": 1 - share}, [f"m{i // 5}-s{i % 5}" for i in range(60)])
+    scores = pd.DataFrame({task: share + rng.normal(0, 0.01, 60) for task in TASKS.index}, shares.index)
+    order = rng.permutation(60)
+    return Scored(shares.iloc[order], scores.iloc[order], TASKS)
+
+
+def test_rows_of_one_mixture_are_found_whatever_they_are_called(repeated, many):
+    assert repeated.repeated and not many.repeated and not Scored.none(TASKS).repeated
+    of = [name.partition("-")[0] for name in repeated.names]
+    assert pd.Series(repeated.groups).groupby(of).nunique().eq(1).all() and len(set(repeated.groups)) == 12
+
+
+def test_a_mixture_is_ranked_once_by_its_mean(repeated):
+    once = repeated.averaged()
+    assert len(once) == 12 and once.averaged() is once
+    of = pd.Index([name.partition("-")[0] for name in repeated.names])
+    means = repeated.scores.groupby(of).mean()
+    pd.testing.assert_frame_equal(once.scores.rename(lambda name: name.partition("-")[0]), means.loc[of.unique()])
+    assert repeated.family_ranks.groupby(of).nunique().eq(1).all(axis=None)
+    assert sorted(set(repeated.family_ranks["general"])) == list(range(1, 13))
+    assert repeated.family_ranks.loc[once.names].equals(once.family_ranks)
+    np.testing.assert_allclose(repeated.averaged().level(repeated).mean(), 0, atol=1e-12)
+    assert once.take([0]).places(repeated)["place"].max() <= 13, "five seeds of a rival are one rival"
+
+
+def test_the_noise_is_that_of_one_score(repeated, many):
+    assert repeated.noise.to_dict() == pytest.approx(dict.fromkeys(TASKS.index, 0.01), rel=0.35)
+    groups = [repeated.scores[repeated.groups == number] for number in range(12)]
+    pooled = np.sqrt(sum((group.var(ddof=1) * (len(group) - 1)) for group in groups) / 48)
+    pd.testing.assert_series_equal(repeated.noise, pooled)
+    with pytest.raises(Refusal, match="none of 9 mixtures was scored twice"):
+        _ = many.noise
+
+
+def test_no_split_parts_the_rows_of_a_mixture(repeated):
+    for seed in range(20):
+        rest, held = repeated.split(1 / 3, rng=np.random.default_rng(seed))
+        assert len(held) == 20 and len(rest) == 40 and not held.shared_with(rest).any()
+    (one, _), (other, _) = (repeated.split(0.5, rng=np.random.default_rng(seed)) for seed in (0, 1))
+    assert one.names != other.names
+
+
+def test_what_all_mixtures_score_alike_is_named(many):
+    flat = replace(many, scores=many.scores.assign(arc=0.1 + 0.2 + 1e-13 * np.arange(9)))
+    rest, names = flat.varying()
+    assert names == ["arc"] and list(rest.scores) == ["piqa", "gsm"] == list(rest.tasks.index)
+    assert many.varying() == (many, [])
+    with pytest.raises(Refusal, match="all 9 mixtures score alike, 'arc' and all other tasks"):
+        flat.only(["arc"]).varying()
+    with pytest.raises(Refusal, match="'math' is the same in all 9 mixtures and has no scale"):
+        many.level(replace(many, scores=many.scores.assign(gsm=0.0)))
+
+
 # --- files
 
 
@@ -217,7 +277,7 @@ FILES = {
     "no partner": ("x,1\nz,2", r"scores.csv: 2 rows have no partner among the mixtures or scores, first 'y'"),
     "twice": ("x,1\ny,2\ny,2", r"scores.csv: row 'y' comes twice"),
     "text": ("x,1\ny,oops", r"scores.csv: row 'y', column 'loss' holds 'oops'"),
-    "hole": ("x,1\ny,", r"scores.csv: row 'y', column 'loss' holds 'nan'"),
+    "hole": ("x,1\ny,", r"scores.csv: row 'y', column 'loss' holds nothing"),
     "infinite": ("x,inf\ny,1", r"scores.csv: row 'x', column 'loss' holds 'inf'"),
 }
 

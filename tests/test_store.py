@@ -50,7 +50,7 @@ def test_unreadable_tables_say_what_to_do(tmp_path):
     with pytest.raises(Refusal, match=r"cut.csv cannot be read"):
         store.read(tmp_path / "cut.csv", "scores")
     (tmp_path / "other.csv").write_text("name,a\nm0,1\n")
-    with pytest.raises(Refusal, match="no column 'mixture'"):
+    with pytest.raises(Refusal, match="no column 'mixture' comes first"):
         store.read(tmp_path / "other.csv", "scores")
 
 

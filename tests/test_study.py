@@ -69,6 +69,12 @@ def test_what_is_trained_elsewhere_is_not_trained_here(small_study, tmp_path):
         study.train(small_study.corners, "reference")
 
 
+def test_natural_shares_are_those_of_the_text_given(small_study):
+    table = small_study["corpora"]
+    assert (table["tokens"] > table["train_tokens"]).all()
+    assert np.allclose(small_study.plain.loc["natural"], table["tokens"] / table["tokens"].sum())
+
+
 def test_bounds_of_data_bind_the_recipe(small_study):
     tokens, general = small_study.tokens, small_study.setting["general"]
     target = 1.2 * float(tokens.sum())

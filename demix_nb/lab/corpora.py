@@ -18,18 +18,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 from jaxtyping import UInt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from demix_nb import store
 from demix_nb.lab import clean as cleaning
+from demix_nb.lab import own
 from demix_nb.lab.clean import REASONS, Cleaned, check_amount, clean, drop_leaks, size_of
-from demix_nb.lab.text import AMOUNTS, BUILTIN, Reader, origin, own, read_text, records
+from demix_nb.lab.families import assign_families
+from demix_nb.lab.text import AMOUNTS, BUILTIN, Reader, origin
 from demix_nb.parallel import fan_out
 from demix_nb.store import Refusal
 
-FAMILIES = ("general", "math", "code")
 TABLE = "corpora.csv"
 END = "<|endoftext|>"  # follows every document
 BYTES = 256  # tokens that a byte-level vocabulary begins with
@@ -46,7 +46,9 @@ class Corpora:
     `table` (index `candidate`): `family`; `read`, documents looked at; then how many were dropped as `generated`,
     `surplus` (beyond the source's share of the split), `short`, `characters`, `exact`, `near` (repeats) and `leak`
     (repeats a held-out document of another candidate); `train_documents`, `train_tokens` (with ends), `train_bytes`
-    (UTF-8), `heldout_documents`, `heldout_tokens` (without ends), `heldout_bytes`.
+    (UTF-8), `heldout_documents`, `heldout_tokens` (without ends), `heldout_bytes`; `tokens`, how many there are: of own
+    text all that was given, before cleaning and `megabytes`, its bytes · train_tokens / train_bytes; of built-in text
+    train_tokens.
     """
 
     directory: Path
@@ -83,7 +85,7 @@ def build(
 ) -> Corpora:
     """Make the candidate datasets under `directory`, or load them when they were made from the same inputs.
 
-    `sources`: "builtin", or a folder with a file or folder per candidate (see `text.own`). `families`: a YAML file
+    `sources`: "builtin", or a folder with a file or folder per candidate (`textfiles.texts`). `families`: a YAML file
     `candidate: family`; without it, the part of the name before `_` if that is general, math or code, else the whole
     name. `megabytes` (1e6 bytes) bounds the training text of each own candidate, or of the largest built-in one, which
     the others follow (`text.AMOUNTS`); `heldout_kb` (1e3 bytes) is held out of each on top. `general` names the
@@ -93,17 +95,20 @@ def build(
     candidates, and where the folder cannot be written.
     """
     check_sizes(megabytes, vocab_size, heldout_kb)
-    directory, readers = Path(directory), BUILTIN if sources == "builtin" else own(Path(sources))
+    directory, builtin = Path(directory), sources == "builtin"
+    readers = BUILTIN if builtin else own.readers(Path(sources))
     check_candidates(list(readers), general)
     header = {"general": general, "families": assign_families(list(readers), families)}
     code = [store.file_hash(path) for path in (__file__, cleaning.__file__)]
-    inputs = store.content_hash(code, header, megabytes, vocab_size, heldout_kb, seed, origin(readers))
+    come_from = origin() if builtin else own.origin(readers)
+    inputs = store.content_hash(code, header, megabytes, vocab_size, heldout_kb, seed, come_from)
     if (before := made(directory, inputs)) is not None:
         return before
+    given = {} if builtin else own.sizes(readers, n_jobs=n_jobs)  # reads, and may refuse, all there is
     _clear(directory)
     cleaned = _cleaned(readers, megabytes * 1e6, heldout_kb * 1e3, seed, n_jobs)
     tokenizer = train_tokenizer({name: list(candidate.train) for name, candidate in cleaned.items()}, vocab_size)
-    _write(directory, cleaned, tokenizer, header | {"inputs": inputs})
+    _write(directory, cleaned, given, tokenizer, header | {"inputs": inputs})
     return load(directory)
 
 
@@ -142,7 +147,7 @@ def load(directory: str | Path) -> Corpora:
         general=manifest["general"],
         families=names,
         train={name: np.load(directory / f"train/{name}.npy", mmap_mode="r") for name in names},
-        heldout={name: list(records(directory / f"heldout/{name}.jsonl")) for name in names},
+        heldout={name: list(own.records(directory / f"heldout/{name}.jsonl")) for name in names},
         table=store.read(directory / TABLE, "corpora"),
     )
 
@@ -190,23 +195,6 @@ def check_candidates(candidates: list[str], general: str) -> None:
         raise Refusal(f"no candidate {general!r} among {', '.join(candidates)}; {choose}")
 
 
-def assign_families(candidates: list[str], path: str | Path | None = None) -> dict[str, str]:
-    """Return candidate → family, from a YAML file or the names; raises Refusal where file and candidates differ."""
-    if path is None:
-        return {name: name.split("_")[0] if name.split("_")[0] in FAMILIES else name for name in candidates}
-    try:
-        given = yaml.safe_load(read_text(Path(path)))
-    except (OSError, yaml.YAMLError) as error:
-        raise Refusal(f"cannot read families from {path}: {error}") from error
-    if not isinstance(given, dict):
-        raise Refusal(f"{path} must have a line `candidate: family` for each of {', '.join(candidates)}")
-    if unknown := [name for name in given if name not in candidates]:
-        raise Refusal(f"{path} names unknown candidate {unknown[0]!r}; the candidates are {', '.join(candidates)}")
-    if missing := [name for name in candidates if name not in given]:
-        raise Refusal(f"{path} has no family for candidate {missing[0]!r}; add a line `{missing[0]}: family`")
-    return {name: str(given[name]) for name in candidates}
-
-
 # ---- tokens and files
 
 
@@ -245,7 +233,9 @@ def encode(tokenizer: Tokenizer, texts: Iterable[str]) -> UInt[np.ndarray, " tok
     return np.concatenate(ids).astype(np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32)
 
 
-def _write(directory: Path, cleaned: Mapping[str, Cleaned], tokenizer: Tokenizer, header: dict) -> None:
+def _write(
+    directory: Path, cleaned: Mapping[str, Cleaned], given: Mapping[str, int], tokenizer: Tokenizer, header: dict
+) -> None:
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "pad_token": END}
     rows, train = {}, {name: encode(tokenizer, candidate.train) for name, candidate in cleaned.items()}
     for name, candidate in cleaned.items():
@@ -254,7 +244,9 @@ def _write(directory: Path, cleaned: Mapping[str, Cleaned], tokenizer: Tokenizer
         for split, texts in (("train", candidate.train), ("heldout", candidate.heldout)):
             rows[name] |= {f"{split}_documents": len(texts), f"{split}_bytes": size_of(texts)}
         heldout_tokens = len(encode(tokenizer, candidate.heldout)) - len(candidate.heldout)
-        rows[name] |= {"train_tokens": len(train[name]), "heldout_tokens": heldout_tokens}
+        size = rows[name]["train_bytes"]
+        there = round(len(train[name]) * given.get(name, size) / size)
+        rows[name] |= {"train_tokens": len(train[name]), "tokens": there, "heldout_tokens": heldout_tokens}
     keep(
         directory,
         {"tokenizer_config.json": json.dumps(config), "tokenizer.json": tokenizer.to_str()},

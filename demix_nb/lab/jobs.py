@@ -8,7 +8,6 @@ Source: DeMix (arXiv 2602.00747) 2.2 and 3.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,20 +16,12 @@ import pandas as pd
 from transformers import Qwen3Config
 
 from demix_nb.mixtures import SUM_TOLERANCE, recipe
+from demix_nb.options import check
 from demix_nb.store import Refusal, atomic, content_hash, read_setting
 
 RECORD = "training.json"
 TRAINER = "demix_nb.lab.train"  # the module whose `train_design` trains what a setting describes
 SCHEDULES = ("cosine", "constant")  # DeMix's, MergeMix's
-
-
-def check(schedule: str = SCHEDULES[0], **amounts: float) -> None:
-    """Raise Refusal naming an amount that is not above 0 and finite, or a schedule that is none of SCHEDULES."""
-    for name, amount in amounts.items():
-        if not 0 < amount < math.inf:
-            raise Refusal(f"{name} is {amount}; it must be above 0 and finite")
-    if schedule not in SCHEDULES:
-        raise Refusal(f"no learning-rate schedule {schedule!r}; there are {', '.join(SCHEDULES)}")
 
 
 @dataclass(frozen=True)
@@ -44,8 +35,6 @@ class Architecture:
 
     def __post_init__(self) -> None:
         check(**asdict(self))
-        if self.head_dim % 2:
-            raise Refusal(f"head_dim is {self.head_dim}; rotary positions turn pairs, so it must be even")
 
     @classmethod
     def of(cls, checkpoint: str | Path) -> "Architecture":
@@ -100,7 +89,7 @@ class Job:
         shares = self.recipe.values()
         if not (abs(sum(shares) - 1) <= SUM_TOLERANCE and min(shares) >= 0):
             raise Refusal(f"recipe {dict(self.recipe)} is not a set of shares that sum to 1")
-        check(self.schedule, tokens=self.tokens, learning_rate=self.learning_rate, batch=self.batch)
+        check(schedule=self.schedule, tokens=self.tokens, learning_rate=self.learning_rate, batch=self.batch)
 
     @property
     def rows(self) -> int:
@@ -147,7 +136,8 @@ class Setting:
         object.__setattr__(self, "suites", tuple(self.suites))
         if not 0 <= self.beta <= 1:
             raise Refusal(f"beta is {self.beta}; it is the share of the candidates, between 0 and 1")
-        check(self.schedule, tokens=self.tokens, learning_rate=self.learning_rate, batch=self.batch, limit=self.limit)
+        amounts = {"tokens": self.tokens, "batch": self.batch, "limit": self.limit}
+        check(schedule=self.schedule, learning_rate=self.learning_rate, **amounts)
 
     def job(self, name: str, kind: str, mixture: pd.Series, *, seed: int = 0, budget: float = 1.0) -> Job:
         """Return the job that continues the base on the mixture's recipe for `budget` of the tokens (1 = all)."""

@@ -108,7 +108,7 @@ def rewritten(
     if reason:
         table[reason] = 0
     for name, array in tokens.items():
-        sizes = _sizes(corpora, documents(array, corpora.tokenizer.eos_token_id))
+        sizes = _sizes(corpora, name, documents(array, corpora.tokenizer.eos_token_id))
         if reason:
             table.loc[name, reason] = table.loc[name, "train_documents"] - sizes["train_documents"]
         table.loc[name, list(sizes)] = list(sizes.values())
@@ -189,17 +189,19 @@ def _parts(corpora: Corpora, name: str, number: int) -> list[tuple[list[Document
 
 def _row(corpora: Corpora, name: str, texts: Sequence[Document], unseen: Sequence[str]) -> dict[str, object]:
     """Return a part's row of the corpora table; what cleaning dropped is counted for the whole candidate only."""
-    sizes = _sizes(corpora, texts)
+    sizes = _sizes(corpora, name, texts)
     sizes |= {"heldout_documents": len(unseen), "heldout_bytes": size_of(unseen)}
     sizes["heldout_tokens"] = sum(map(len, corpora.tokenizer(unseen)["input_ids"])) if unseen else 0
     read = sizes["train_documents"] + sizes["heldout_documents"]
     return dict.fromkeys(corpora.table.columns, 0) | {"family": corpora.families[name], "read": read} | sizes
 
 
-def _sizes(corpora: Corpora, texts: Sequence[Document]) -> dict[str, int]:
+def _sizes(corpora: Corpora, name: str, texts: Sequence[Document]) -> dict[str, int]:
+    """Return how much text of a candidate there is now; of what was given, the share that its training text keeps."""
     told = corpora.tokenizer.batch_decode([text[:-1] for text in texts])
-    tokens, size = sum(map(len, texts)), size_of(told)
-    return {"train_documents": len(texts), "train_tokens": tokens, "train_bytes": size}
+    tokens, before = sum(map(len, texts)), corpora.table.loc[name]
+    there = round(before["tokens"] * tokens / before["train_tokens"])
+    return {"train_documents": len(texts), "train_tokens": tokens, "tokens": there, "train_bytes": size_of(told)}
 
 
 def _share(value: float, name: str, *, below: float = math.inf) -> None:

@@ -7,25 +7,32 @@ What comes back are long tables: a figure is drawn from one, a file holds one.
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
+from math import ceil
 
 import numpy as np
 import pandas as pd
 
 from demix_nb.intervals import spearman
+from demix_nb.options import check
 from demix_nb.parallel import fan_out
 from demix_nb.predictors.measures import coverage, errors, over_subsets, regret
 from demix_nb.predictors.predictor import PREDICTORS, Predictor, out_of_fold
+from demix_nb.predictors.regressor import FOLDS
 from demix_nb.scored import Scored, dealt
 from demix_nb.store import Refusal
+
+LEAST = 3  # mixtures of a test set: of two, any order is the right one half of the time
 
 
 @dataclass(frozen=True)
 class Judge:
     """Judges predictors, by their names in `PREDICTORS`: fits them to `train` and holds them against `tests`.
 
-    Every question begins with a copy of `rng`, so that no answer depends on what was asked before. Raises Refusal when
-    a test set has a mixture that `train` has too: a seen run is no test.
+    Every question begins with a copy of `rng`, so that no answer depends on what was asked before. A mixture that was
+    scored several times is one in a test, its scores averaged. Raises Refusal when a test set has a mixture that
+    `train` has too (a seen run is no test), or too few to tell an order.
     """
 
     train: Scored
@@ -35,11 +42,22 @@ class Judge:
     _fitted: dict[str, Predictor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "tests", {name: test.averaged() for name, test in self.tests.items()})
         for test, scored in self.tests.items():
+            if len(scored) < LEAST:
+                raise Refusal(
+                    f"test set {test!r}: {len(scored)} mixtures tell no order, {LEAST} are needed; score more"
+                )
             if (seen := scored.shared_with(self.train)).any():
                 first = scored.names[seen.argmax()]
                 raise Refusal(f"test set {test!r}: {seen.sum()} of its mixtures are fitted too, first {first!r}; "
                               "drop them")  # fmt: skip
+
+    def only(self, tasks: Sequence[str]) -> "Judge":
+        """The same of these tasks alone."""
+        return replace(
+            self, train=self.train.only(tasks), tests={n: test.only(tasks) for n, test in self.tests.items()}
+        )
 
     def fitted(self, name: str) -> Predictor:
         """Return the predictor fitted to all of `train`; the second time the same one."""
@@ -50,18 +68,30 @@ class Judge:
     def cross_validated(self, names: Sequence[str]) -> pd.DataFrame:
         """Return `errors` of out-of-fold predictions of `train`, index (predictor, task); all share the split.
 
-        One that refuses has rows without numbers and its reason in `refused`.
+        What is refused, a task or all, has rows without numbers and the reason in `refused`. Raises Refusal with the
+        runs that are needed where there are too few for every predictor.
         """
-        rng, rows = self._rng(), {}
+        rng, rows, tasks = self._rng(), {}, self.train.tasks.index.rename("task")
         for name, stream in zip(names, rng.spawn(len(names)), strict=True):
-            split = copy.deepcopy(rng)
+            split, predictor = copy.deepcopy(rng), PREDICTORS[name].new(rng=stream, n_jobs=self.n_jobs)
             try:
-                predictor = PREDICTORS[name].new(rng=stream, n_jobs=self.n_jobs)
                 guess = out_of_fold(predictor, self.train, rng=split)
-                rows[name] = errors(guess, self.train, rng=split).assign(refused="")
+                found = errors(guess, self.train, rng=split).assign(refused="")
             except Refusal as refusal:
-                rows[name] = pd.DataFrame({"refused": str(refusal)}, index=self.train.tasks.index.rename("task"))
+                found = pd.DataFrame({"rho": np.nan, "refused": str(refusal)}, index=tasks)
+            lost = pd.DataFrame({"refused": predictor.refused}).rename_axis("task")
+            rows[name] = pd.concat([found, lost.drop(found.index, errors="ignore")]).loc[tasks]
+        self._check_enough(names, rows)
         return pd.concat(rows, names=["predictor", "task"])
+
+    def _check_enough(self, names: Sequence[str], rows: Mapping[str, pd.DataFrame]) -> None:
+        if any((table["refused"] == "").any() for table in rows.values()):
+            return
+        least, easiest = min((PREDICTORS[name].needs(len(self.train.candidates)), name) for name in names)
+        enough = next(n for n in count(least) if n - ceil(n / FOLDS) >= least)
+        if len(self.train) < enough:
+            raise Refusal(f"{len(self.train)} runs are fitted, {enough} are needed ({easiest} learns from {least}, and "
+                          f"a fifth is held out in turn); score more mixtures")  # fmt: skip
 
     def held_out(self, names: Sequence[str]) -> pd.DataFrame:
         """Return `errors` on every test set, index (predictor, test, task)."""
@@ -83,6 +113,7 @@ class Judge:
         One row per predictor, size, subset, test set and task. All predictors see the same subsets; a size of all rows
         has one subset. A predictor that refuses a size has rows without numbers and its reason in `refused`.
         """
+        check(curve_sizes=list(sizes), subsets=subsets, learners=list(names))
         rng, calls = self._rng(), []
         for size in sizes:
             for subset, stream in enumerate(rng.spawn(1 if size == len(self.train) else subsets)):
@@ -126,13 +157,15 @@ class Judge:
 
 
 def _one(name: str, train: Scored, tests: Mapping[str, Scored], subset: int, rng: np.random.Generator) -> pd.DataFrame:
-    tasks = train.tasks.index
+    predictor = PREDICTORS[name].new(rng=rng)
     try:
-        predictor = PREDICTORS[name].new(rng=rng).fit(train)
+        predictor.fit(train)
         parts = {test: _judged(predictor.predict(scored.mixtures), scored) for test, scored in tests.items()}
+        lost = predictor.refused
     except Refusal as refusal:
-        nothing = pd.DataFrame({"rho": np.nan, "regret": np.nan, "refused": str(refusal)}, index=tasks)
-        parts = dict.fromkeys(tests, nothing)
+        parts, lost = dict.fromkeys(tests, pd.DataFrame()), dict.fromkeys(train.tasks.index, str(refusal))
+    nothing = pd.DataFrame({"rho": np.nan, "regret": np.nan, "refused": pd.Series(lost, dtype=str)})
+    parts = {test: pd.concat([part, nothing]) if len(part) else nothing for test, part in parts.items()}
     table = pd.concat(parts, names=["test", "task"]).reset_index()
     return table.assign(predictor=name, runs=len(train), subset=subset)
 

@@ -10,6 +10,7 @@ from scipy.special import ndtri
 
 from demix_nb.intervals import bootstrap_interval, spearman
 from demix_nb.scored import Scored
+from demix_nb.store import Refusal
 
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)  # of the central intervals whose coverage is counted
 
@@ -41,8 +42,21 @@ def over_subsets(trials: pd.DataFrame, measure: str = "rho", *, rng: np.random.G
         known = values.notna().all() and len(values) >= 3
         low, high = bootstrap_interval(_mean, values.to_numpy(), rng=rng) if known else (np.nan, np.nan)
         found = {measure: values.mean(), "low": low, "high": high, "subsets": len(values)}
-        rows.append(dict(zip(keys, key, strict=True)) | found | {"refused": group["refused"].max()})
+        why = "" if values.notna().any() else group["refused"].max()
+        rows.append(dict(zip(keys, key, strict=True)) | found | {"refused": why})
     return pd.DataFrame(rows).set_index("predictor")
+
+
+def unlearnt(folded: pd.DataFrame) -> dict[str, str]:
+    """Return task → why, of the tasks that some predictor could not learn though it learnt others.
+
+    `folded`: index (predictor, task), column `refused`. Raises Refusal where no predictor learnt anything.
+    """
+    learnt = folded["refused"] == ""
+    if not learnt.any():
+        raise Refusal(f"no predictor can learn from these runs; {folded['refused'].iloc[0]}")
+    able = folded[learnt.groupby(level="predictor").transform("any") & ~learnt]
+    return able["refused"].groupby(level="task", sort=False).first().to_dict()
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

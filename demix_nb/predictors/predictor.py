@@ -60,16 +60,18 @@ class Predictor:
     """One regressor per task behind one contract: tables in, tables out, columns by name.
 
     Every task has its own child of `rng` and one thread, so that any `n_jobs` gives the same result bit for bit.
+    `refused`: why a task was not learnt, by task; it is in nothing that is predicted.
     """
 
     def __init__(self, row: Row, *, rng: np.random.Generator, n_jobs: int = 1):
         self.row, self.rng, self.n_jobs = row, rng, n_jobs
+        self.refused: dict[str, str] = {}
 
     def fit(self, seen: Scored) -> "Predictor":
-        """Learn every task of `seen`.
+        """Learn every task of `seen` that can be learnt; why another could not is in `refused`.
 
-        Raises Refusal for what is no mixture table, a score that is not finite or constant, fewer runs than the
-        predictor needs, and for whatever its regressor cannot learn from.
+        Raises Refusal for what is no mixture table, a score that is not finite, fewer runs than the predictor needs,
+        and where no task can be learnt: each is constant, or not what the regressor learns from.
         """
         mixtures = validate(seen.mixtures)
         self._check(seen)
@@ -77,9 +79,13 @@ class Predictor:
         streams = copy.deepcopy(self.rng).spawn(len(y))  # copied: fitting twice gives the same model twice
         given = [(stream,) if self.row.random else () for stream in streams]
         calls = [(self.row.make, x, column, *stream) for column, stream in zip(y, given, strict=True)]
-        learnt = fan_out(learn, calls, n_jobs=self.n_jobs, ordered=True)
-        self.regressors = dict(zip(seen.tasks.index, learnt, strict=True))
-        self.candidates, self.tasks = seen.candidates, seen.tasks
+        learnt = dict(zip(seen.tasks.index, fan_out(_learnt, calls, n_jobs=self.n_jobs, ordered=True), strict=True))
+        self.refused = {task: str(found) for task, found in learnt.items() if isinstance(found, Refusal)}
+        if len(self.refused) == len(learnt):
+            task, reason = next(iter(self.refused.items()))
+            raise Refusal(f"{self.row.label}, {task!r}: {reason}")
+        self.regressors = {task: found for task, found in learnt.items() if task not in self.refused}
+        self.candidates, self.tasks = seen.candidates, seen.tasks.loc[list(self.regressors)]
         return self
 
     def _check(self, seen: Scored) -> None:
@@ -91,12 +97,9 @@ class Predictor:
             able = [name for name, row in PREDICTORS.items() if row.needs(len(seen.candidates)) <= len(seen)]
             other = f" or take {able[0]!r}" if able else ""
             raise Refusal(f"{self.row.label} needs {needs} runs, not {len(seen)}; score more mixtures{other}")
-        flat = seen.scores.columns[seen.scores.nunique() < 2]
-        if len(flat):
-            raise Refusal(f"score {flat[0]!r} is constant: nothing to learn; leave the task out")
 
     def predict(self, mixtures: pd.DataFrame) -> Scored:
-        """Return the predicted means, on the tasks of `fit`.
+        """Return the predicted means, on the tasks that `fit` learnt.
 
         Raises Refusal before `fit`, and for what is no mixture table over the candidates of `fit`.
         """
@@ -126,18 +129,33 @@ class Predictor:
         return pd.DataFrame(values, index=mixtures.index)
 
 
+def _learnt(make: Callable, x: np.ndarray, y: np.ndarray, *given: np.random.Generator) -> object:
+    """What learns one column, or the Refusal: one task that cannot be learnt keeps no other from it."""
+    try:
+        return learn(make, x, y, *given)
+    except Refusal as refusal:
+        return refusal
+
+
 def out_of_fold(predictor: Predictor, seen: Scored, *, folds: int = FOLDS, rng: np.random.Generator) -> Scored:
     """Return `seen` with each row's scores as a copy of `predictor` that never saw that mixture predicts them.
 
-    The split is made once, by mixture. Raises Refusal when there are fewer distinct mixtures than folds, and
-    whatever `fit` raises on the rows of a fold.
+    The split is made once, by mixture. A task that some fold could not learn is left out, why is in the predictor's
+    `refused`. Raises Refusal when there are fewer distinct mixtures than folds, whatever `fit` raises on the rows of a
+    fold, and where no task is left.
     """
-    fold = deal_folds(validate(seen.mixtures).to_numpy(), folds, rng)
-    parts = []
+    fold, parts = deal_folds(validate(seen.mixtures).to_numpy(), folds, rng), []
+    predictor.refused = {}
     for k in range(folds):
         fitted = copy.deepcopy(predictor).fit(seen.take(np.flatnonzero(fold != k)))
+        predictor.refused |= fitted.refused
         parts.append(fitted.predict(seen.take(np.flatnonzero(fold == k)).mixtures).scores)
-    return replace(seen, scores=pd.concat(parts))
+    kept = [task for task in seen.tasks.index if task not in predictor.refused]
+    if not kept:
+        raise Refusal(
+            f"{predictor.row.label}: no task can be learnt in every fold; {next(iter(predictor.refused.values()))}"
+        )
+    return replace(seen.only(kept), scores=pd.concat(parts)[kept])
 
 
 PREDICTORS = {

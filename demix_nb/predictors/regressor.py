@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from demix_nb.runs import FLAT
 from demix_nb.store import Refusal
 
 Mixtures = Float[ndarray, "mixture candidate"]  # shares, rows sum to 1
@@ -21,8 +22,8 @@ FOLDS = 5  # of the inner cross-validation of ridge and stack; RegMix appendix E
 
 def learn(make: Callable, x: Mixtures, y: Scores, *given: np.random.Generator):
     """Return `make(*given)` fitted to one column; raises Refusal for a constant one, and what the regressor raises."""
-    if np.ptp(y) == 0:
-        raise Refusal(f"the score is constant over {len(y)} rows, there is nothing to learn; score more mixtures")
+    if np.ptp(y) <= FLAT * np.abs(y).max():
+        raise Refusal(f"the score is constant over {len(y)} runs, there is nothing to learn; leave the task out")
     x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)  # a worker gets copies in C order: sums round alike
     return make(*given).fit(x, y)
 

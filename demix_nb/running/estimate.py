@@ -14,7 +14,7 @@ import numpy as np
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from demix_nb import DATA, reading, store
+from demix_nb import DATA, store, textfiles
 from demix_nb.running import runner
 from demix_nb.running.runner import STEPS, Step
 from demix_nb.store import Refusal
@@ -50,10 +50,10 @@ def known(step: Step) -> dict[str, object]:
 
 
 def candidates(corpora: str) -> int:
-    """Return how many candidates there are: the built-in ones, or those of a folder (`reading.texts`)."""
+    """Return how many candidates there are: the built-in ones, or those of a folder (`textfiles.texts`)."""
     if corpora == "builtin":
         return len(store.read(DATA / "results" / "laptop" / "corpora.csv", "corpora"))
-    return len(reading.texts(corpora))
+    return len(textfiles.texts(corpora))
 
 
 def budgets(step: Step) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demix_nb import INSTALLED, NOTEBOOKS, ROOT
-from demix_nb.running.parameters import described
+from demix_nb.options import described
 from demix_nb.running.runner import STEPS, step_of
 
 

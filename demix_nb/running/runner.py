@@ -17,9 +17,10 @@ from pathlib import Path
 import yaml
 
 from demix_nb import NOTEBOOKS, RUNS, store
+from demix_nb.options import agree, given, typed
+from demix_nb.ranges import closest
 from demix_nb.running import lock
 from demix_nb.running.origin import package_hash, versions
-from demix_nb.running.parameters import agree, closest, given, typed
 from demix_nb.running.terminal import Running, Screen
 from demix_nb.store import Refusal, content_hash, file_hash
 

@@ -9,9 +9,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from demix_nb.lab import corpora
+from demix_nb.lab import own as files
 from demix_nb.lab import text as sources
 from demix_nb.lab.clean import REASONS, Sketches, sketch
 from demix_nb.lab.corpora import build, load
+from demix_nb.lab.families import assign_families
 from demix_nb.store import Refusal
 
 WORDS = "the of ocean river letter window table number garden of seven winter build carry follow answer Ärger".split()
@@ -100,6 +102,7 @@ def test_builtin_candidates_are_the_seven_roles_and_each_fills_its_budget(builti
     assert builtin.table["family"].value_counts().to_dict() == {"math": 3, "code": 3, "general": 1}
     filled = builtin.table["train_bytes"] / (0.5e6 * pd.Series(sources.AMOUNTS))
     assert filled.between(1, 1.2).all()
+    assert (builtin.table["tokens"] == builtin.table["train_tokens"]).all(), "amounts are chosen, nothing was given"
     assert all(text.startswith("Question: ") for text in builtin.heldout["math_word"])
 
 
@@ -163,29 +166,29 @@ def test_an_interrupted_build_is_not_loaded(own, tmp_path, monkeypatch):
 
 def test_large_own_data_is_read_file_by_file_and_small_data_shuffled_together(own, monkeypatch):
     def shards_of_first(n: int) -> set[str]:
-        origin = {text: file.name for file in own.glob("math*") for text in sources.records(file)}
-        texts = list(sources.own(own)["math_own"](np.random.default_rng(0)))
+        origin = {text: file.name for file in own.glob("math*") for text in files.records(file)}
+        texts = list(files.readers(own)["math_own"](np.random.default_rng(0)))
         assert sorted(texts) == sorted(origin)
         return {origin[text] for text in texts[:n]}
 
     assert len(shards_of_first(60)) == 3
-    monkeypatch.setattr(sources, "AT_ONCE", 1)
+    monkeypatch.setattr(files, "AT_ONCE", 1)
     assert len(shards_of_first(60)) == 1
 
 
 def test_layouts_and_families_of_own_data(own, tmp_path):
-    readers = sources.own(own)
+    readers = files.readers(own)
     assert list(readers) == ["general", "math_own", "poems"]
     assert len(list(readers["math_own"](np.random.default_rng(0)))) == 180
-    assert corpora.assign_families(list(readers)) == {"general": "general", "math_own": "math", "poems": "poems"}
-    for name in ("arxiv-0", "arxiv-10", "pile_cc-00001-of-00002"):  # RegMix's users: train/<candidate>-<number>.jsonl
+    assert assign_families(list(readers)) == {"general": "general", "math_own": "math", "poems": "poems"}
+    for name in ("arxiv-0", "arxiv-1", "pile_cc-00000-of-00001"):  # RegMix's users: train/<candidate>-<number>.jsonl
         write_jsonl(tmp_path / "train" / f"{name}.jsonl", [name])
     write_jsonl(tmp_path / "valid" / "arxiv-0.jsonl", ["never read"])
-    readers = sources.own(tmp_path)
+    readers = files.readers(tmp_path)
     assert list(readers) == ["arxiv", "pile_cc"]
-    assert sorted(readers["arxiv"](np.random.default_rng(0))) == ["arxiv-0", "arxiv-10"]
+    assert sorted(readers["arxiv"](np.random.default_rng(0))) == ["arxiv-0", "arxiv-1"]
     (tmp_path / "families.yml").write_text("arxiv: science\npile_cc: web\n")
-    given = corpora.assign_families(list(readers), tmp_path / "families.yml")
+    given = assign_families(list(readers), tmp_path / "families.yml")
     assert given == {"arxiv": "science", "pile_cc": "web"}
 
 
@@ -194,7 +197,7 @@ def spoil(own: Path, case: str) -> dict:
     if case == "encoding":
         (own / "general.txt").write_bytes("Ärger".encode("latin1") * 9)
     elif case == "suffix":
-        (own / "math.json").write_text("[]")
+        (own / "math.doc").write_text("[]")
     elif case == "empty folder":
         (own / "law").mkdir()
     elif case == "blank file":
@@ -228,7 +231,7 @@ def spoil(own: Path, case: str) -> dict:
     ("case", "message"),
     [
         ("encoding", r"general.txt is not UTF-8 \(byte 0\); convert it"),
-        ("suffix", r"cannot read .*math.json: use .txt, .jsonl, .parquet"),
+        ("suffix", r"cannot read .*math.doc: use .txt, .jsonl, .parquet"),
         ("empty folder", r"candidate 'law' is empty"),
         ("blank file", r"candidate 'law' is empty: its files hold no text"),
         ("too little", r"candidate 'law' has .* kB to train on .* needs 20 kB .* add text"),

@@ -95,6 +95,8 @@ def test_parts_hold_all_documents_once_and_equal_tokens(small_data, tmp_path):
         assert sorted(text for part in parts for text in finer.heldout[part]) == sorted(small_data.heldout[name])
         tokens = finer.table.loc[parts, "train_tokens"]
         assert tokens.max() < 1.1 * tokens.min() and tokens.sum() == len(small_data.train[name])
+        there, given = finer.table.loc[parts, "tokens"], small_data.table.loc[name, "tokens"]
+        assert abs(there.sum() - given) <= number and np.allclose(there / given, tokens / tokens.sum(), atol=1e-3)
         for column in ("train_documents", "train_bytes", "heldout_documents", "heldout_bytes", "heldout_tokens"):
             assert finer.table.loc[parts, column].sum() == small_data.table.loc[name, column], column
     job = Job("m", "base", {"general": 0.5, "math-3": 0.5}, 1280, 5e-3, TINY, batch=256)
@@ -198,6 +200,7 @@ def test_a_pruned_corpora_is_a_corpora(small_data, reference, model, tmp_path):
         row, before = pruned.table.loc[name], small_data.table.loc[name]
         assert row["train_documents"] + row["perplexity"] == before["train_documents"] and row["perplexity"] > 0
         assert row["train_tokens"] == len(expected) and row["heldout_bytes"] == before["heldout_bytes"]
+        assert row["tokens"] / row["train_tokens"] == pytest.approx(before["tokens"] / before["train_tokens"], rel=1e-3)
         text = small_data.tokenizer.decode(expected, skip_special_tokens=True)
         assert row["train_bytes"] == len(text.encode())
     assert pruned.heldout == small_data.heldout and pruned.key != small_data.key

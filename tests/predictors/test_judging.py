@@ -8,7 +8,7 @@ import pytest
 
 from demix_nb import store
 from demix_nb.intervals import spearman
-from demix_nb.predictors import PREDICTORS, Judge, coverage, errors, lead, over_subsets, regret
+from demix_nb.predictors import PREDICTORS, Judge, coverage, errors, lead, over_subsets, regret, unlearnt
 from demix_nb.region import Region
 from demix_nb.scored import Scored, describe
 from demix_nb.store import Refusal
@@ -178,3 +178,41 @@ def test_answers_are_tables_that_can_be_kept(judge, tmp_path):
         again = store.read(store.write(table, tmp_path / f"{schema}.csv", schema), schema)
         numbers = table.select_dtypes("number")
         pd.testing.assert_frame_equal(again[list(numbers)], numbers)
+
+
+# --- what cannot be learnt
+
+
+def test_the_other_tasks_are_fitted_where_one_is_constant(rng):
+    def with_more(given):
+        rare = np.where(np.arange(len(given)) == 3, 0.006, 0.0)  # one run passes one item
+        scores = given.scores.assign(never=0.0, rarely=rare, other=given.mixtures["web"])
+        return Scored(given.mixtures, scores, describe(scores.columns, unit="", higher_is_better=False))
+
+    judge = Judge(with_more(runs(rng, 60)), {"unseen": with_more(runs(rng, 40, "t"))}, rng)
+    names = ["ridge", "gaussian_process"]
+    folded = judge.cross_validated(names)
+    assert list(folded.index) == [(name, task) for name in names for task in ("loss", "never", "rarely", "other")]
+    assert set(unlearnt(folded)) == {"never", "rarely"} and "constant over" in unlearnt(folded)["never"]
+    assert (folded.xs("loss", level="task")["rho"] > 0.8).all() and folded.xs("never", level="task")["rho"].isna().all()
+    alone = judge.only(["loss", "other"]).cross_validated(names)
+    pd.testing.assert_frame_equal(folded.loc[alone.index].dropna(axis=1), alone.dropna(axis=1), check_dtype=False)
+    curve = judge.learning_curve(names, sizes=[20, 60], subsets=2)
+    assert curve["rho"].notna().all() and (curve["refused"] == "").all()
+
+
+def test_too_few_runs_say_how_many_are_needed(rng):
+    test = {"unseen": runs(rng, 20, "t")}
+    with pytest.raises(Refusal, match=r"5 runs are fitted, 7 are needed \(gaussian_process learns from 5"):
+        Judge(runs(rng, 5), test, rng).cross_validated(["gaussian_process", "lightgbm_regmix"])
+    assert (Judge(runs(rng, 7), test, rng).cross_validated(["gaussian_process"])["refused"] == "").all()
+    with pytest.raises(Refusal, match="test set 'held out': 2 mixtures tell no order, 3 are needed"):
+        Judge(runs(rng, 60), {"held out": runs(rng, 2, "t")}, rng)
+
+
+def test_a_mixture_with_several_seeds_is_one_in_a_test(rng):
+    test = runs(rng, 20, "t")
+    again = Scored(test.mixtures.rename(lambda n: n + "b"), test.scores.rename(lambda n: n + "b") + 0.2, test.tasks)
+    judge = Judge(runs(rng, 60), {"twice": test + again}, rng)
+    assert len(judge.tests["twice"]) == 20
+    np.testing.assert_allclose(judge.tests["twice"].scores, test.scores + 0.1)

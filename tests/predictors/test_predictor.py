@@ -174,7 +174,7 @@ def test_rows_can_be_told_apart():
 @every
 def test_what_cannot_be_learnt_from_is_refused(name, seen, rng):
     predictor = PREDICTORS[name].new(rng=rng)
-    with pytest.raises(Refusal, match="'flat' is constant"):
+    with pytest.raises(Refusal, match="'flat': the score is constant"):
         predictor.fit(losses(seen.mixtures, flat=seen.scores["curved"] * 0 + 1))
     with pytest.raises(Refusal, match="'m7' on 'curved' is not a finite"):
         predictor.fit(losses(seen.mixtures, curved=seen.scores["curved"].where(seen.scores.index != "m7", np.inf)))

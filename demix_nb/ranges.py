@@ -1,9 +1,8 @@
-"""What every parameter of a notebook may be: one table, name → type, checked before any second of training.
+"""What every option may be: one table, name → type, of notebooks' parameters and of functions' arguments alike.
 
 A type is pydantic's, and its description says what the value must be: it is the remedy in the refusal and the column
 in `demix-nb params`. Choices are read from the tables whose rows they name, and only when another value than the
-notebook's own is given, so that nothing heavy is imported for a default. A parameter without a type here, in a notebook
-of one's own, is held to the type of its default alone.
+notebook's own is given, so that nothing heavy is imported for a default.
 """
 
 import difflib
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field
 
 from demix_nb import DATA
 from demix_nb.store import Refusal
@@ -164,7 +163,7 @@ TYPES: dict[str, Any] = {
     "scores_csv": File,
     "tasks_csv": File,
     "higher_is_better": Flag,
-    "targets": Names,
+    "targets": several(str, "names of tasks or families, or all"),
     "learners": Predictors,
     "regressors": Predictors,
     "predictor": Predictor,
@@ -212,6 +211,9 @@ TYPES: dict[str, Any] = {
     "spoilt": Annotated[str, Field(min_length=1, description="the name of a candidate")],
     "drop": number("a share, above 0 and below 1", gt=0, lt=1),
     "dynamic_seeds": Count,
+    # arguments of functions that no notebook has
+    "tokens": Size,
+    "budget": Positive,
     # everywhere
     "regmix_dir": Folder,
     "results": place(Path.is_dir, "a folder of tables", "run"),
@@ -220,61 +222,3 @@ TYPES: dict[str, Any] = {
     "seed": Count,
     "workers": Size,
 }
-
-
-# what two parameters must be to each other
-TOGETHER: tuple[tuple[tuple[str, str], Callable[[Any, Any], bool], str], ...] = (
-    (("hidden", "head_dim"), lambda hidden, head: hidden % head == 0, "give a multiple of head_dim"),
-    (("n_replicates", "n_references"), lambda few, many: few <= many, "only references are trained twice"),
-    (("rank_on", "suites"), lambda suite, suites: suite in suites, "rank on a suite that models are scored on"),
-    (("top_k", "pool"), lambda top, pool: top <= pool, "no more can be averaged than are predicted"),
-    (("scores_csv", "mixtures_csv"), lambda scores, mixtures: bool(scores) == bool(mixtures), "give both or neither"),
-)
-
-
-def described(name: str, default: object) -> str:
-    """Return what a parameter must be, in words; for one without a type here, the type of its default."""
-    return TypeAdapter(TYPES[name]).json_schema()["description"] if name in TYPES else type(default).__name__
-
-
-def given(name: str, value: object, default: object) -> object:
-    """Return a parameter's value, read from text where it comes from a command line, and checked.
-
-    Raises Refusal naming the parameter, what it is and what it must be.
-    """
-    if isinstance(value, str) and not isinstance(default, str):
-        value = _read(value, default)
-    value = typed(value, default, name)
-    if name in TYPES and value != default:
-        try:
-            TypeAdapter(TYPES[name]).validate_python(value, strict=True)
-        except ValidationError as error:
-            own = [problem["ctx"]["error"] for problem in error.errors() if problem["type"] == "value_error"]
-            remedy = own[0] if own else f"it must be {described(name, default)}"
-            raise Refusal(f"{name} is {value!r}; {remedy}") from error
-    return value
-
-
-def _read(text: str, default: object) -> object:
-    try:
-        return float(text) if isinstance(default, float) else yaml.safe_load(text)  # to YAML, 1e-3 is a string
-    except (ValueError, yaml.YAMLError):
-        return text  # for `typed` to refuse
-
-
-def typed(value: object, default: object, name: str) -> object:
-    """Return `value` if it has the type of `default` (an int may stand for a float); raises Refusal if not."""
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not type(default):
-        raise Refusal(
-            f"parameter {name} wants {type(default).__name__}, e.g. {default!r}; got {value!r} ({type(value).__name__})"
-        )
-    return value
-
-
-def agree(values: Mapping[str, Any]) -> None:
-    """Refuse parameters that cannot stand together; `values` are those of all the steps of a run."""
-    for (one, other), holds, sentence in TOGETHER:
-        if one in values and other in values and not holds(values[one], values[other]):
-            raise Refusal(f"{one} is {values[one]!r}, but {other} is {values[other]!r}; {sentence}")

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from demix_nb.running import parameters, runner
+from demix_nb import options
+from demix_nb.running import runner
 from demix_nb.store import Refusal
 
 DECLARED = {(name, repr(default)): default for book in runner.STEPS.values() for name, default in book.declared.items()}
@@ -13,12 +14,12 @@ DECLARED = {(name, repr(default)): default for book in runner.STEPS.values() for
 
 @pytest.mark.parametrize("name, shown", DECLARED)
 def test_every_declared_parameter_has_a_type_that_its_default_passes(name, shown):
-    assert name in parameters.TYPES, f"give {name} a row in demix_nb/running/parameters.py"
+    assert name in options.TYPES, f"give {name} a row in demix_nb/ranges.py"
     default = DECLARED[name, shown]
-    assert parameters.given(name, default, default) == default
+    assert options.given(name, default, default) == default
     other = object()  # no default is let through unchecked here
-    parameters.TypeAdapter(parameters.TYPES[name]).validate_python(default, strict=True)
-    assert parameters.described(name, other), "its description is the remedy"
+    options.TypeAdapter(options.TYPES[name]).validate_python(default, strict=True)
+    assert options.described(name, other), "its description is the remedy"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""Which family a candidate belongs to: said in a file, or by the candidate's name."""
+
+from pathlib import Path
+
+import yaml
+
+from demix_nb.lab.own import read_text
+from demix_nb.store import Refusal
+
+FAMILIES = ("general", "math", "code")
+
+
+def assign_families(candidates: list[str], path: str | Path | None = None) -> dict[str, str]:
+    """Return candidate → family, from a YAML file or the names; raises Refusal where file and candidates differ."""
+    if path is None:
+        return {name: name.split("_")[0] if name.split("_")[0] in FAMILIES else name for name in candidates}
+    given = _read_families(Path(path), candidates)
+    if unknown := [name for name in given if name not in candidates]:
+        raise Refusal(f"{path} names unknown candidate {unknown[0]!r}; the candidates are {', '.join(candidates)}")
+    if missing := [name for name in candidates if not given.get(name)]:
+        raise Refusal(f"{path} has no family for candidate {missing[0]!r}; add a line `{missing[0]}: family`")
+    return {name: given[name] for name in candidates}
+
+
+def _read_families(path: Path, candidates: list[str]) -> dict[str, str]:
+    """Return what a YAML file maps to what, as it is spelt: `no`, `2023` and `nan` are names like others."""
+    try:
+        node = yaml.compose(read_text(path), Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise Refusal(f"cannot read families from {path}: {' '.join(str(error).split())}") from error
+    lines = node.value if isinstance(node, yaml.MappingNode) else []
+    if not lines or not all(isinstance(one, yaml.ScalarNode) for line in lines for one in line):
+        raise Refusal(f"{path} must have a line `candidate: family` for each of {', '.join(candidates)}, no more")
+    names = [name.value for name, _ in lines]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise Refusal(f"{path} names candidate {twice[0]!r} twice; keep one line")
+    return {name.value: family.value for name, family in lines}

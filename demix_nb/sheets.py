@@ -1,0 +1,229 @@
+"""A file as people have it, read strictly: names stay text, numbers are numbers in any program's spelling, or neither.
+
+Whoever guesses types loses names (`nan`, `no`, `2023`, `00e1`) and columns (one that comes twice, one without a name).
+Here nothing is guessed but the separator, and that only where a single one makes a table: cells are text until somebody
+asks for numbers, and what is not plainly one is refused by row and column.
+"""
+
+import csv
+import gzip
+import io
+import json
+import re
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from demix_nb.store import Refusal
+
+TABLES, MAPPINGS = (".csv", ".tsv", ".tab", ".txt"), (".yaml", ".yml", ".json")
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+NUMBER, PERCENT = re.compile(PLAIN), re.compile(rf"{PLAIN}\s*%")
+COMMA = re.compile(r"([+-]?[0-9]*),([0-9]+(?:[eE][+-]?[0-9]+)?\s*%?)")  # a decimal comma, where commas part no cells
+FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+(?:[eE][+-]?[0-9]+)?|[0-9.]+[eE]-[0-9]+|[0-9.,]+\s*%")
+TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+POINTER = "version https://git-lfs"
+
+
+def suffix(path: Path) -> str:
+    """Return how a file's name ends, in lower case and without `.gz`; raises Refusal where that is no table of ours."""
+    name = path.name.lower().removesuffix(".gz")
+    ending = Path(name).suffix
+    if ending not in (*TABLES, *MAPPINGS):
+        raise Refusal(f"{path.name} ends in {ending or 'nothing'}; give one of {', '.join((*TABLES, *MAPPINGS))}")
+    return ending
+
+
+def text(path: Path) -> str:
+    """Return a file's text: UTF-8 or marked UTF-16, with or without a mark, packed by gzip or not.
+
+    Raises Refusal for what is no text, for a truncated archive and for a Git LFS pointer.
+    """
+    content = path.read_bytes()
+    try:
+        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        told = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+    except (EOFError, OSError) as error:
+        raise Refusal(f"{path.name} is a damaged archive ({error}); pack or copy it again") from error
+    except UnicodeDecodeError as error:
+        raise Refusal(f"{path.name} is no UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
+    if told.startswith(POINTER):
+        raise Refusal(f"{path.name} is a Git LFS pointer, not the file; fetch it by `git lfs pull`")
+    if "\0" in told:
+        raise Refusal(f"{path.name} holds a zero byte and is no text; save it as CSV in UTF-8")
+    return told
+
+
+# --- tables
+
+
+def table(path: Path) -> pd.DataFrame:
+    """Return a table's cells as text; the first column names the rows, the first line the columns.
+
+    Separators are commas, semicolons or tabs, whichever makes a table; blanks around cells are dropped. Raises Refusal
+    for an empty file, lines of unlike length, a name that is missing or comes twice.
+    """
+    rows = _rows(path, text(path))
+    (corner, *columns), body = rows[0], rows[1:]
+    if not body:
+        raise Refusal(f"{path.name} has a line of names and is empty below; give at least one row")
+    if "" in columns:
+        raise Refusal(f"{path.name}: column {columns.index('') + 2} has no name; name it, or drop it")
+    names = [row[0] for row in body]
+    if "" in names:
+        raise Refusal(f"{path.name}: row {names.index('') + 1} has no name; the first column names the rows")
+    for kind, found in (("column", columns), ("row", names)):
+        if odd := [name for name in found if CONTROL.search(name)]:
+            raise Refusal(f"{path.name}: {kind} {odd[0]!r} has a line break or another control character in its name")
+        if twice := [name for name in found if found.count(name) > 1] if len(set(found)) < len(found) else []:
+            raise Refusal(f"{path.name}: {kind} {twice[0]!r} comes twice; keep one, or give it another name")
+    return pd.DataFrame([row[1:] for row in body], pd.Index(names, name=corner or None), columns)
+
+
+def _rows(path: Path, content: str) -> list[list[str]]:
+    """The cells of every line that is not blank, parted by the one separator that makes lines of like length."""
+    if not content.strip():
+        raise Refusal(f"{path.name} is empty; its first line names the columns, its first column the rows")
+    read = {mark: rows for mark in SEPARATORS if (rows := _parted(content, mark))}
+    if not read:
+        raise Refusal(f"{path.name} cannot be read as CSV; check its quotation marks, each must be closed")
+    even = {mark: rows for mark, rows in read.items() if len(rows[0]) > 1 and len({len(row) for row in rows}) == 1}
+    if len(even) == 1:
+        return next(iter(even.values()))
+    if even:
+        found = " and by ".join(f"{SEPARATORS[mark]}s" for mark in even)
+        raise Refusal(f"{path.name} can be parted by {found}; put names that hold one of them in quotation marks")
+    mark, rows = max(read.items(), key=lambda item: len(item[1][0]))
+    if len(rows[0]) == 1:
+        raise Refusal(f"{path.name} has one column; part cells by commas, semicolons or tabs, names in the first")
+    line = next(number for number, row in enumerate(rows, 1) if len(row) != len(rows[0]))
+    found = f"line {line} has {len(rows[line - 1])} cells, the first has {len(rows[0])}"
+    raise Refusal(f"{path.name}, parted by {SEPARATORS[mark]}s: {found}; mend that line, or the names in the first")
+
+
+def _parted(content: str, mark: str) -> list[list[str]]:
+    """The cells of lines parted by that mark; none where quotation marks then stand inside a cell."""
+    try:
+        lines = csv.reader(io.StringIO(content, newline=""), delimiter=mark, strict=True, skipinitialspace=True)
+        return [cells for line in lines if any(cells := [cell.strip() for cell in line])]
+    except csv.Error:
+        return []
+
+
+def numbers(cells: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Return a table of text as floats; `50 %` is 0.5, and a decimal comma is read where it is the table's way.
+
+    Raises Refusal naming row and column of a cell that holds no finite number, and of a column that mixes percent with
+    plain numbers.
+    """
+    cells = _with_points(cells)
+    percent = cells.apply(lambda column: column.str.fullmatch(PERCENT))
+    bad = np.argwhere(~(percent | cells.apply(lambda column: column.str.fullmatch(NUMBER))).to_numpy())
+    if len(bad):
+        row, column = bad[0]
+        held = repr(cells.iat[row, column]) if cells.iat[row, column] else "nothing"
+        raise Refusal(f"{where}: row {cells.index[row]!r}, column {cells.columns[column]!r} holds {held}, no finite "
+                      "number; mend or drop it")  # fmt: skip
+    values = cells.apply(lambda column: column.str.rstrip("% ")).astype(float) / np.where(percent, 100, 1)
+    mixed = (percent.any() & (~percent & (values != 0)).any()).to_numpy()
+    if mixed.any():
+        raise Refusal(f"{where}: column {cells.columns[mixed][0]!r} has percent and plain numbers; write all one way")
+    if (wild := ~np.isfinite(values.to_numpy())).any():
+        row, column = np.argwhere(wild)[0]
+        raise Refusal(f"{where}: row {cells.index[row]!r}, column {cells.columns[column]!r} holds "
+                      f"{cells.iat[row, column]!r}, too large for a number; mend it")  # fmt: skip
+    return values
+
+
+def _with_points(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells with decimal points, where decimal commas are written and no point is."""
+    flat = cells.to_numpy().ravel()
+    if any("." in cell for cell in flat) or not any(COMMA.fullmatch(cell) for cell in flat):
+        return cells
+    return cells.apply(lambda column: column.str.replace(COMMA, r"\1.\2", regex=True))
+
+
+def unnamed(cells: pd.DataFrame) -> bool:
+    """Return whether the first column holds fractions, every one: then it names nothing."""
+    return all(FRACTION.fullmatch(name) for name in cells.index)
+
+
+# --- mappings
+
+
+def mapping(path: Path) -> dict[str, Any]:
+    """Return the mapping of a YAML or JSON file; keys and values are text, whatever they look like; `null` is None.
+
+    Raises Refusal for a key that comes twice, and for what is no mapping or cannot be read.
+    """
+    told = text(path)
+    try:
+        content = _json(told) if suffix(path) == ".json" else yaml.load(told, _Text)
+    except Refusal as refusal:
+        raise Refusal(f"{path.name}: {refusal}") from refusal
+    except (yaml.YAMLError, json.JSONDecodeError, RecursionError) as error:
+        problem = " ".join(str(error).split())
+        raise Refusal(f"{path.name} cannot be read ({problem}); check it where it says so") from error
+    if not isinstance(content, Mapping):
+        raise Refusal(f"{path.name} must map names to weights; it holds {_kind(content)}")
+    return dict(content)
+
+
+def plain(told: str) -> object:
+    """Return what a text in YAML's spelling holds, names and numbers as text; the text itself where it is no YAML."""
+    try:
+        return yaml.load(told, _Text)
+    except (yaml.YAMLError, RecursionError):
+        return told
+
+
+def number(value: object) -> float | None:
+    """Return the number that a value of a mapping spells, None where it spells none that is finite."""
+    told = value.strip() if isinstance(value, str) else ""
+    if PERCENT.fullmatch(told):
+        found = float(told.rstrip("% ")) / 100
+    else:
+        found = float(told) if NUMBER.fullmatch(told) else np.nan
+    return found if np.isfinite(found) else None
+
+
+class _Text(yaml.BaseLoader):
+    """YAML in which everything is text, and no key comes twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        return _once(list(zip(keys, (self.construct_object(value, deep=True) for _, value in node.value), strict=True)))
+
+    def construct_yaml_map(self, node: yaml.MappingNode) -> dict:
+        return self.construct_mapping(node, deep=True)
+
+
+_Text.add_constructor("tag:yaml.org,2002:map", _Text.construct_yaml_map)
+
+
+def _json(told: str) -> object:
+    return json.loads(told, object_pairs_hook=_once, parse_int=str, parse_float=str, parse_constant=str)
+
+
+def _once(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if not isinstance(key, Hashable) or not isinstance(key, str):
+            raise Refusal(f"{key!r} is no name; a name is text")
+        key = key.strip()
+        if key in found:
+            raise Refusal(f"{key!r} stands twice; keep one")
+        if not key or CONTROL.search(key):
+            raise Refusal(f"the name {key!r} is empty or holds a control character; give it another")
+        found[key] = value
+    return found
+
+
+def _kind(content: object) -> str:
+    return {list: "a list", str: "plain text", type(None): "nothing"}.get(type(content), f"a {type(content).__name__}")
