@@ -20,6 +20,7 @@ from numpy import ndarray
 from demix_nb.options import check
 from demix_nb.parallel import fan_out
 from demix_nb.predictors import PREDICTORS
+from demix_nb.predictors.measures import long
 from demix_nb.scored import Scored, dealt
 from demix_nb.store import Refusal
 
@@ -92,8 +93,8 @@ def edge(
     parts = []
     for name in names:
         guess = PREDICTORS[name].new(rng=rng).fit(scaled(seen)).predict(way).scores
-        long = guess.set_axis(share).rename_axis("share").melt(ignore_index=False, var_name="task")
-        parts.append(long.rename(columns={"value": "predicted"}).reset_index().assign(predictor=name))
+        rows = long(guess.set_axis(share).rename_axis("share"), "predicted")
+        parts.append(rows.reset_index().assign(predictor=name))
     table = pd.concat(parts).assign(first=first, second=second).set_index("first")
     return table[["second", "predictor", "task", "share", "predicted"]]
 
@@ -121,8 +122,7 @@ def _asked(question: Callable, centre: pd.Series, names: list[str], step: float,
 
 
 def _long(effect: pd.DataFrame, q: pd.DataFrame, kind: str) -> pd.DataFrame:
-    long = effect.melt(ignore_index=False, var_name="task", value_name="effect")
-    return long.assign(q=q.to_numpy().T.ravel(), kind=kind)[["kind", "task", "effect", "q"]]
+    return long(effect, "effect").assign(q=q.to_numpy().T.ravel(), kind=kind)[["kind", "task", "effect", "q"]]
 
 
 # --- effects
@@ -184,7 +184,8 @@ def pairs(predictor, centre: pd.Series, *, names: Sequence[str] | None = None, s
     names = _those(names, centre, 2)
     points = {(): centre} | {(name,): towards(centre, name, step=step) for name in names}
     points |= {pair: towards(centre, *pair, step=step) for pair in combinations(names, 2)}
-    predicted = predictor.predict(pd.DataFrame(list(points.values()), index=["+".join(key) for key in points]))
+    numbered = map(str, range(len(points)))  # joined names could be one: a and b, beside a candidate "a+b"
+    predicted = predictor.predict(pd.DataFrame(list(points.values()), index=list(numbered)))
     value = dict(zip(points, (predicted.scores * _sign(predicted)).to_numpy(), strict=True))
     rows = {(a, b): (value[a, b] - value[a,] - value[b,] + value[()]) / step**2 for a, b in combinations(names, 2)}
     return pd.DataFrame(rows, index=predicted.scores.columns).T.rename_axis(["first", "second"])

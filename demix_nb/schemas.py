@@ -63,6 +63,10 @@ SCHEMAS = {
     "claims": Schema("claim", {"printed": "str", "ours": "str", "agrees": "bool", "why": "str"}, open=False),
 }
 
+BESIDE_FAMILIES = frozenset(  # what stands in a table, or in a measure's name, where a family's name may stand too
+    "macro rank place level strategy seed candidates type schedule share delta left right".split()
+)
+
 TABLES = {  # name of a table → what it must hold; a name that is not here is a table of numbers per mixture ("scores")
     "corpora": "corpora",
     "fine_corpora": "corpora",

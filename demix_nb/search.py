@@ -231,8 +231,8 @@ class Found:
     left_out: Mapping[str, str]
 
     def rank_table(self) -> pd.DataFrame:
-        """The mixtures with the round they were scored in and their macro rank among all scored, 1 = best."""
-        return self.scored.mixtures.assign(round=self.rounds, rank=self.scored.ranks)
+        """Mixture → the round it was scored in and its macro rank among all scored, 1 = best; its shares are apart."""
+        return pd.DataFrame({"round": self.rounds, "rank": self.scored.ranks}, index=self.scored.mixtures.index)
 
 
 def run(

@@ -187,9 +187,11 @@ def check_sizes(megabytes: float, vocab_size: int, heldout_kb: float) -> None:
 
 
 def check_candidates(candidates: list[str], general: str) -> None:
-    """Raise Refusal unless there are at least two candidates and `general` is one of them."""
+    """Raise Refusal unless there are at least two candidates, none called `base`, and `general` is one of them."""
     if len(candidates) < 2:
         raise Refusal(f"only one candidate, {candidates[0]!r}: nothing to mix; give at least two files or folders")
+    if "base" in candidates:
+        raise Refusal("a candidate is called 'base', as the model that all components begin with is; rename it")
     if general not in candidates:
         choose = f"say which one the base is trained on, as in general={candidates[0]!r}"
         raise Refusal(f"no candidate {general!r} among {', '.join(candidates)}; {choose}")

@@ -17,7 +17,7 @@ import pandas as pd
 from demix_nb.intervals import spearman
 from demix_nb.options import check
 from demix_nb.parallel import fan_out
-from demix_nb.predictors.measures import coverage, errors, over_subsets, regret
+from demix_nb.predictors.measures import coverage, errors, long, over_subsets, regret
 from demix_nb.predictors.predictor import PREDICTORS, Predictor, out_of_fold
 from demix_nb.predictors.regressor import FOLDS
 from demix_nb.scored import Scored, dealt
@@ -132,9 +132,8 @@ class Judge:
         for name in names:
             for test, scored in self.tests.items():
                 guess = self.fitted(name).predict(scored.mixtures).scores
-                long = guess.melt(ignore_index=False, var_name="task", value_name="predicted")
                 true = scored.scores[list(guess)].to_numpy().T.ravel()
-                parts.append(long.assign(true=true, predictor=name, test=test))
+                parts.append(long(guess, "predicted").assign(true=true, predictor=name, test=test))
         return pd.concat(parts)[["predictor", "test", "task", "predicted", "true"]].rename_axis("mixture")
 
     def coverage(self, names: Sequence[str], test: str = "") -> pd.DataFrame:

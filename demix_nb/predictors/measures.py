@@ -99,3 +99,13 @@ def coverage(predicted: Scored, spread: pd.DataFrame, actual: Scored) -> pd.Data
     truth = actual.of(predicted.names).scores[predicted.tasks.index]
     z = ((truth - predicted.scores) / spread).abs().to_numpy()
     return pd.DataFrame({"level": LEVELS, "covered": [(z <= ndtri((1 + level) / 2)).mean() for level in LEVELS]})
+
+
+def long(table: pd.DataFrame, value: str) -> pd.DataFrame:
+    """Return a row per cell, task after task: the index stays, columns task and `value`.
+
+    pandas' own `melt` refuses a task that is called as one of the two is.
+    """
+    rows, tasks = table.shape
+    index = table.index.take(np.tile(np.arange(rows), tasks))
+    return pd.DataFrame({"task": np.repeat(list(table), rows), value: table.to_numpy().T.ravel()}, index=index)
