@@ -16,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from demix_nb import NOTEBOOKS, RUNS, store
-from demix_nb.options import agree, given, typed
+from demix_nb import DATA, NOTEBOOKS, RUNS, store, textfiles
+from demix_nb.options import agree, given, named, typed
 from demix_nb.ranges import closest
 from demix_nb.running.origin import package_hash, versions
 from demix_nb.running.terminal import Running, Screen
@@ -184,10 +184,19 @@ def plan(
     if strangers := [name for name in overrides if name not in together]:
         raise Refusal(f"no parameter {strangers[0]!r}; {closest(strangers[0], sorted(together))}")
     agree(together)
+    if "corpora" in together:
+        named(together, candidates(together["corpora"]))
     steps: dict[str, Step] = {}
     for step, values in reversed(parameters.items()):
         steps[step] = Step(step, values, run_dir, tuple(steps[need] for need in needs(step, values)))
     return list(steps.values())
+
+
+def candidates(corpora: str) -> list[str]:
+    """Return the candidates' names: the built-in ones, or those of a folder (`textfiles.texts`)."""
+    if corpora == "builtin":
+        return list(store.read(DATA / "results" / "laptop" / "corpora.csv", "corpora").index)
+    return list(textfiles.texts(corpora))
 
 
 def _resolved(step: str, chosen: Mapping[str, object]) -> dict[str, object]:
