@@ -102,7 +102,11 @@ class Suite:
         finally:
             self.live.model = None
             model.train(training)
-        scores = {name: _result(results, name, metric) for name, metric in self.tasks["metric"].items()}
+        called = {
+            name: _reported(self.loaded[name], metric, results.get(name, {}))
+            for name, metric in self.tasks["metric"].items()
+        }
+        scores = {name: _result(results, name, metric) for name, metric in called.items()}
         return pd.Series(scores, name="score", dtype=float).rename_axis("task")
 
 
@@ -128,20 +132,23 @@ def _check_model(model: nn.Module, live: LiveModel) -> None:
         raise Refusal(f"the suite's context is {live.context} tokens, the model's {longest}; build a shorter suite")
 
 
+def _reported(task: Task, metric: str, results: Mapping[str, object]) -> str:
+    """Return what a metric is reported by: its name, or the first that it took apart (`pass@1` for `pass_at_k`)."""
+    listed = {getattr(each["metric"], "__name__", each["metric"]) for each in task.config.metric_list or ()}
+    apart = [each for each in task.higher_is_better() if each not in listed]
+    return apart[0] if apart and metric not in {key.split(",")[0] for key in results} else metric
+
+
 def _result(results: Mapping[str, Mapping], name: str, metric: str) -> float:
-    """Return a task's metric under its first filter, by name, or the only one it has (`pass_at_k` reports `pass@1`)."""
-    found: dict[str, list] = {}
-    for key, value in results.get(name, {}).items():
-        if "," in key:
-            found.setdefault(key.split(",")[0], []).append(value)
-    numbers = {each: values[0] for each, values in found.items() if isinstance(values[0], SupportsFloat)}
-    if metric not in numbers and len(numbers) != 1:
-        got = ", ".join(f"{each} {values[0]!r}" for each, values in found.items()) or "nothing"
-        raise Refusal(f"lm-eval returned no {metric!r} for task {name!r} but {got}; list first what the task reports")
-    score = float(numbers.get(metric, next(iter(numbers.values()))))
-    if not math.isfinite(score):
+    """Return a task's metric under its first filter, looked up by name."""
+    found = [value for key, value in results.get(name, {}).items() if key.split(",")[0] == metric]
+    if not found:
+        raise Refusal(f"lm-eval returned no {metric!r} for task {name!r}; leave the task out or check its YAML")
+    if not isinstance(found[0], SupportsFloat):
+        raise Refusal(f"task {name!r} scored {found[0]!r}, which is no number; mend its aggregation")
+    if not math.isfinite(found[0]):
         raise Refusal(
-            f"task {name!r} scored {score}: the model's weights or logits are not finite, or {metric!r} has no value "
-            "for what the model answered; leave the model or the task out"
+            f"task {name!r} scored {found[0]}: the model's weights or logits are not finite, or {metric!r} has no "
+            "value for what the model answered; leave the model or the task out"
         )
-    return score
+    return float(found[0])
