@@ -67,6 +67,11 @@ def ships(task: Task) -> bool:
     return place is not None and (place == OURS["config_source"] or Path(place).parent == TASKS)
 
 
+def why(error: Exception) -> str:
+    """Return in one line what went wrong in code or settings that are not ours."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def _told(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(key): _told(each) for key, each in value.items()}
@@ -116,8 +121,7 @@ def _settings(path: Path) -> Mapping:
             return {}
         return load_yaml(path, resolve_func=False)
     except (yaml.YAMLError, OSError, ValueError) as error:
-        why = " ".join(str(error).split())
-        raise Refusal(f"cannot read the task file {path} ({why}); mend it or take it out of the folder") from error
+        raise Refusal(f"cannot read the task file {path} ({why(error)}); mend it or take it away") from error
 
 
 def _several(value: str | list | None) -> list[str]:
@@ -173,8 +177,7 @@ def _load(manager: TaskManager, name: str) -> dict[str, Task]:
     except OSError as error:
         raise Refusal(f"cannot get the data of task {name!r} ({error}); it needs access to its source") from error
     except Exception as error:  # whatever a task's own code and settings bring
-        what = f"{type(error).__name__}: {error}"
-        raise Refusal(f"cannot load task {name!r} of {where} ({what}); mend it") from error
+        raise Refusal(f"cannot load task {name!r} of {where} ({why(error)}); mend it") from error
     if not tasks:
         raise Refusal(f"{name!r} of {where} stands for no task; give it tasks, or leave it out")
     return tasks

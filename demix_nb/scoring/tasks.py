@@ -21,7 +21,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.registry import is_higher_better
 from lm_eval.api.task import ConfigurableTask, Task
 
-from demix_nb.scoring.library import OURS, TASKS, BySuite, load_tasks
+from demix_nb.scoring.library import OURS, TASKS, BySuite, load_tasks, why
 from demix_nb.scoring.reader import LiveModel, freeze
 from demix_nb.store import Refusal
 
@@ -89,8 +89,7 @@ def _requests(task: Task, number: int, document: Mapping) -> list[Instance]:
         context = task.fewshot_context(document, num_fewshot=shots, gen_prefix=task.doc_to_prefix(document))
         made = task.construct_requests(doc=document, ctx=context, metadata=metadata)
     except Exception as error:  # whatever a task's own code brings
-        what = f"{type(error).__name__}: {error}"
-        raise Refusal(f"{task.config.task} cannot ask about its document {number} ({what}); mend the task") from error
+        raise Refusal(f"{task.config.task} cannot ask about document {number} ({why(error)}); mend it") from error
     return made if isinstance(made, list) else [made]
 
 
@@ -148,8 +147,7 @@ def _reported(task: Task) -> list[str]:
     try:
         return [*task.process_results(first[0].doc, answers)]
     except Exception as error:  # whatever a task's own code brings
-        what = f"{type(error).__name__}: {error}"
-        raise Refusal(f"{task.config.task} makes no score of an answer ({what}); mend its process_results") from error
+        raise Refusal(f"{task.config.task} makes no score of an answer ({why(error)}); mend it") from error
 
 
 def _direction(name: str, task: Task, metric: str) -> bool:
