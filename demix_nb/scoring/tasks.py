@@ -132,17 +132,18 @@ def _metric(name: str, task: Task) -> str:
     if not listed or not isinstance(listed[0], str) or listed[0] not in aggregated:
         raise Refusal(f"task {name!r} has no metric with an aggregation first; write both as its first metric")
     reported = _reported(task)
-    if reported and listed[0] not in reported:
-        raise Refusal(f"task {name!r} lists {listed[0]!r} first but reports {', '.join(reported)}; list one of these")
+    if reported is not None and listed[0] not in reported:
+        told = ", ".join(reported) or "nothing"
+        raise Refusal(f"task {name!r} lists {listed[0]!r} first but reports {told}; list first what it reports")
     return listed[0]
 
 
-def _reported(task: Task) -> list[str]:
-    """Return the metrics that a task makes of likelihoods; none where answers are written, which nobody has yet."""
+def _reported(task: Task) -> list[str] | None:
+    """Return the metrics that a task makes of likelihoods; None where answers are written, which nobody has yet."""
     first = [instance for instance in task.instances if instance.doc_id == task.instances[0].doc_id]
     kinds = {instance.request_type for instance in first}
     if "generate_until" in kinds or task.config.filter_list:
-        return []
+        return None
     answers = [-1.0 if each.request_type == "loglikelihood_rolling" else (-1.0, False) for each in first]
     try:
         return [*task.process_results(first[0].doc, answers)]
