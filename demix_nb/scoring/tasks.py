@@ -154,7 +154,10 @@ def _reported(task: Task) -> list[str] | None:
 def _direction(name: str, task: Task, metric: str) -> bool:
     said, known = task.higher_is_better()[metric], is_higher_better(metric)
     if said is None:
-        raise Refusal(f"task {name!r} does not say whether more of {metric!r} is better; write higher_is_better there")
+        raise Refusal(
+            f"task {name!r} does not say whether more of {metric!r} is better; write "
+            "higher_is_better: true or false beside it"
+        )
     if not isinstance(said, bool):
         raise Refusal(f"task {name!r} has higher_is_better: {said!r} for {metric!r}; write true or false")
     if known is not None and known != said:

@@ -66,7 +66,32 @@ FILES = {  # task file → what is written into it
     "eight/a.yaml": ("eight", "loglikelihood", "acc", "mean", "class: !function words.Words"),
     "nine/a.yaml": ("nine", "loglikelihood", "value", "mean", "process_results: !function metrics.nine"),
 }  # fmt: skip
-EXPECTED = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
+CODE["ten/words.py"] = """
+from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import mean
+from lm_eval.api.task import Task
+
+class Words(Task):
+    VERSION, OUTPUT_TYPE = 3, "loglikelihood"
+    has_training_docs = has_validation_docs = lambda self: False
+    has_test_docs = lambda self: True
+    download = lambda self, *_args, **_how: None
+    test_docs = lambda self: [{"text": "the red", "word": " fox"}, {"text": "twelve", "word": " birds"}]
+    doc_to_text = lambda self, doc: doc["text"]
+    doc_to_target = lambda self, doc: doc["word"]
+    process_results = lambda self, doc, results: {"value": 10.0}
+    aggregation = lambda self: {"value": mean}
+    higher_is_better = lambda self: {"value": True}
+
+    def construct_requests(self, doc, ctx, metadata, **_how):
+        return Instance("loglikelihood", doc, (ctx, doc["word"]), 0, metadata=metadata)
+"""
+CODE["eleven/utils.py"] = "def at_k(references, predictions, **_):\n    return {'at@1': 11.0, 'at@2': 0.0}\n"
+FILES["eleven/a.yaml"] = ("eleven", "generate_until", "!function utils.at_k", "mean", GENERATION)
+EXPECTED = {
+    name: number
+    for number, name in enumerate("one two three four five six seven eight nine ten eleven".split(), 1)
+}
 
 
 def written(folder: Path, files: dict = FILES, code: dict = CODE) -> Path:
@@ -95,6 +120,7 @@ def folder(tmp_path_factory):
     (place.parent / "six").mkdir()
     (place / "six" / "utils.py").rename(place.parent / "six" / "utils.py")
     (place.parent / "six" / "base.yaml").write_text(base + RESULTS)
+    (place / "ten" / "a.yaml").write_text("task: ten\nclass: !function words.Words\n")
     (place / "six" / "a.yaml").write_text("include: ../../six/base.yaml\ntask: six\n")
     return place
 

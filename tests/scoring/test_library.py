@@ -54,6 +54,8 @@ def test_ones_own_goes_before_ours_but_not_within_our_suites(tasks):
     assert build(["arc_easy_minpair"], tasks)["unit"].to_dict() == {"arc_easy_minpair": "acc"}
     assert [*load_tasks(["nine"], tasks)["nine"]] == ["arc_easy_minpair"]  # one's own tag, with what it holds
     (tasks / "mine.yaml").write_text(task("arc_easy_minpair", tasks))
+    (tasks / "lm_evals.yaml").write_text(task("hellaswag", tasks))  # before lm-eval's, too, which is not read for it
+    assert build(["hellaswag"], tasks)["items"].to_dict() == {"hellaswag": 2}
     ours = load_tasks(["extras_minpair", "arc_easy_minpair"], tasks)
     assert len(ours["extras_minpair"]) == 2
     assert library.source(ours["arc_easy_minpair"]["arc_easy_minpair"]) == str(tasks / "mine.yaml")
