@@ -154,10 +154,7 @@ class LiveModel(LM):
         self.prompts: dict = {}  # what `generation` has tokenised
 
     def fits(self, instance: Instance) -> bool:
-        """Return whether the answer fits into the context, a written one beside a prompt; documents are rolled."""
-        if instance.request_type == "generate_until":
-            how = instance.args[1]
-            return next((how[name] for name in LONGEST if how.get(name) is not None), WRITTEN) < self.context
+        """Return whether the answer fits into the context; questions may be cut, documents are rolled."""
         return instance.request_type != "loglikelihood" or self.texts.pair(*instance.args)[1] <= self.context
 
     def windows(self, kind: str, arguments: tuple) -> list[Window]:
@@ -200,9 +197,19 @@ class LiveModel(LM):
         return self.plan("loglikelihood_rolling", requests).run(self.model)[0].tolist()
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Return greedy or sampled continuations, through lm-eval's Hugging Face model on the same weights."""
+        """Return greedy or sampled continuations, through lm-eval's Hugging Face model on the same weights.
+
+        Raises Refusal where an answer may be as long as the context, which leaves no room for a prompt.
+        """
         from demix_nb.scoring.generation import Generator  # imports much that scoring by likelihood does not need
 
+        asked = [request.args[1] for request in requests]
+        longest = max(next((how[each] for each in LONGEST if how.get(each)), WRITTEN) for how in asked)
+        if longest >= self.context:
+            raise Refusal(
+                f"an answer may have {longest} tokens, context is {self.context}; raise `context`, or lower the task's "
+                "max_gen_toks"
+            )
         with quiet():
             generator = Generator(self.model, self.texts, self.context, self.prompts)
             return generator.generate_until(requests, disable_tqdm=True)

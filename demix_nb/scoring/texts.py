@@ -95,8 +95,8 @@ class AsLmEval(Once):
         return [self.prefix]
 
     def _encode(self, text: str) -> list[int]:
-        begun = text.startswith(self.tokenizer.decode(self.prefix))
-        return self._plain(text) if begun else self.tokenizer.encode(text)
+        begin = self.tokenizer.decode(self.prefix)
+        return self._plain(text) if text[: len(begin)] == begin else self.tokenizer.encode(text)
 
 
 def _begun(start: Sequence[int], tokens: Sequence[int]) -> list[int]:

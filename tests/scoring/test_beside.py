@@ -89,8 +89,7 @@ class Words(Task):
 CODE["eleven/utils.py"] = "def at_k(references, predictions, **_):\n    return {'at@1': 11.0, 'at@2': 0.0}\n"
 FILES["eleven/a.yaml"] = ("eleven", "generate_until", "!function utils.at_k", "mean", GENERATION)
 EXPECTED = {
-    name: number
-    for number, name in enumerate("one two three four five six seven eight nine ten eleven".split(), 1)
+    name: number for number, name in enumerate("one two three four five six seven eight nine ten eleven".split(), 1)
 }
 
 
