@@ -102,14 +102,15 @@ def _survey(folder: Path) -> dict[str, Path]:
         name = settings.get("group" if "group" in settings and "class" not in settings else "task")
         if name is None:
             continue  # what other files include
-        if not isinstance(name, str):
-            raise Refusal(f"{path} names a task {name!r}, which is no text; write it in quotes")
+        called = _several(settings.get("tag"))
+        if odd := [each for each in (name, *called) if not isinstance(each, str)]:
+            raise Refusal(f"{path} names a task or tag {odd[0]!r}, which is no text; write it in quotes")
         if name == "heldout":
             raise Refusal(f"{path} has a task 'heldout', the name of held-out text; rename it")
         if name in found:
             raise Refusal(f"{name!r} stands twice, in {found[name]} and in {path}; rename one")
         found[name] = path
-        tags |= dict.fromkeys(_several(settings.get("tag")), path)
+        tags |= dict.fromkeys(called, path)
     if both := sorted(tags.keys() & found.keys()):
         raise Refusal(f"{both[0]!r} is a tag in {tags[both[0]]} and a task in {found[both[0]]}; rename one")
     return found | tags
@@ -120,12 +121,12 @@ def _settings(path: Path) -> Mapping:
         if not isinstance(yaml.load(path.read_bytes(), yaml.BaseLoader), dict):
             return {}
         return load_yaml(path, resolve_func=False)
-    except (yaml.YAMLError, OSError, ValueError) as error:
+    except Exception as error:  # of the parser, of what a file includes, of settings of another type
         raise Refusal(f"cannot read the task file {path} ({why(error)}); mend it or take it away") from error
 
 
-def _several(value: str | list | None) -> list[str]:
-    return [value] if isinstance(value, str) else value or []
+def _several(value: object) -> list:
+    return value if isinstance(value, list) else [value] if value is not None else []
 
 
 # --- lm-eval's managers ---------------------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ def _members(manager: TaskManager, name: str) -> set[str]:
             known.add(one)
             entry = manager.task_index.get(one)
             listed = _several(entry.cfg.get("task")) if entry and entry.kind == Kind.GROUP else []
-            new += [each if isinstance(each, str) else each.get("group", each.get("task")) for each in listed]
+            new += [each.get("group", each.get("task")) if isinstance(each, dict) else each for each in listed]
     return known
 
 

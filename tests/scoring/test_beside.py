@@ -3,13 +3,17 @@
 import json
 import os
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from fixtures_scoring import small_tokenizer, tiny
+from transformers import AutoTokenizer
 
+from demix_nb import proxies
 from demix_nb.parallel import fan_out
+from demix_nb.proxies import Checkpoints, Store
 from demix_nb.scoring import Suite
 from demix_nb.store import Refusal
 
@@ -142,6 +146,25 @@ def test_every_sort_of_own_code_runs_in_two_workers_that_stand_elsewhere(suite, 
     assert suite.measure(models[0]).to_dict() == EXPECTED
     for scores in fan_out(Suite.measure, [(suite, model) for model in models], n_jobs=2):
         assert scores.to_dict() == EXPECTED
+
+
+def test_the_case_of_words_same_with_its_direction_and_any_number_of_workers(shared, tmp_path, monkeypatch, cache):
+    """Through the store that measures, a model a call; `arc_easy_bpb` of ours beside it."""
+    monkeypatch.setattr(proxies, "CHUNK", 1)
+    monkeypatch.chdir(shared.parent / "shared")  # the case's data are named from a folder beside
+    tasks = shutil.copytree(shared / "cases" / "lm-eval", tmp_path / "tasks")
+    recipe = (tasks / "words_same.yaml").read_text()
+    (tasks / "words_same.yaml").write_text(
+        recipe.replace("  aggregation:", "  higher_is_better: true\n    aggregation:")
+    )
+    folders = {name: shared / "cases" / "good-components" / name for name in ("base", "law", "news")}
+    tokenizer = AutoTokenizer.from_pretrained(folders["news"])
+    names = ["words_same", "words_acc", "arc_easy_bpb"]
+    suite = Suite.build(names, tokenizer, include_path=tasks, context=32)
+    found = [
+        Store(tmp_path / f"cache{workers}", n_jobs=workers).scores(Checkpoints(folders), suite) for workers in (1, 2)
+    ]
+    assert found[0].equals(found[1]) and [*found[0].columns] == names and found[0]["arc_easy_bpb"].nunique() == 3
 
 
 def test_a_plain_pickle_holds_names_and_no_code(suite):

@@ -102,8 +102,14 @@ def test_groups_tags_and_includes_of_ones_own(tasks):
             r"cannot read the .*absent\.yaml .*nowhere\.yaml",
         ),
         ("round.yaml", "include: round.yaml\ntask: a\n", r"cannot read the task file .*round\.yaml .*cycle"),
-        ("year.yaml", "include: cats.yaml\ntask: 2023\n", r"year\.yaml names a task 2023, which is no text"),
-        ("no.yaml", "include: cats.yaml\ntask: no\n", r"no\.yaml names a task False, which is no text"),
+        ("year.yaml", "include: cats.yaml\ntask: 2023\n", r"year\.yaml names a task or tag 2023, which is no text"),
+        ("no.yaml", "include: cats.yaml\ntask: no\n", r"no\.yaml names a task or tag False, which is no text"),
+        (
+            "tag.yaml",
+            "include: cats.yaml\ntask: a\ntag: [b, 1e3, 5]\n",
+            r"tag\.yaml names a task or tag 5, which",
+        ),
+        ("include.yaml", "include: 5\ntask: a\n", r"cannot read the task file .*include\.yaml \(TypeError"),
         ("text.yaml", "include: cats.yaml\ntask: heldout\n", r"text\.yaml has a task 'heldout', the name of held-out"),
     ],
 )
