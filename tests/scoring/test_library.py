@@ -109,6 +109,12 @@ def test_groups_tags_and_includes_of_ones_own(tasks):
             "include: cats.yaml\ntask: a\ntag: [b, 1e3, 5]\n",
             r"tag\.yaml names a task or tag 5, which",
         ),
+        ("up.yaml", "include: cats.yaml\ntask: a\ntask: b\n", r"'task' stands twice in .*up\.yaml, and YAML takes the"),
+        (
+            "way.yaml",
+            "include: cats.yaml\ntask: a\nmetric_list: [{metric: acc, higher_is_better: true, higher_is_better: no}]\n",
+            r"'higher_is_better' stands twice in .*way\.yaml",
+        ),
         ("include.yaml", "include: 5\ntask: a\n", r"cannot read the task file .*include\.yaml \(TypeError"),
         ("text.yaml", "include: cats.yaml\ntask: heldout\n", r"text\.yaml has a task 'heldout', the name of held-out"),
     ],
@@ -142,6 +148,26 @@ def test_a_group_without_tasks_and_a_task_without_data_are_refused(tasks):
     (tasks / "old.yaml").write_text(task("mice", tasks).replace("{{text}}", "{{absent.more}}"))
     with pytest.raises(Refusal, match=r"cannot load task 'mice' of .*old\.yaml \(UndefinedError"):
         load_tasks(["mice"], tasks)
+
+
+@pytest.mark.usefixtures("without_lm_eval")
+def test_a_task_file_with_bytes_changed_is_read_or_refused_in_one_line(tasks, rng):
+    """Sixty of them: bytes flipped, taken out and put in."""
+    recipe, read, refused = (tasks / "cats.yaml").read_bytes(), 0, 0
+    for _ in range(60):
+        text = bytearray(recipe)
+        place, size = rng.integers(len(text)), rng.integers(1, 9)
+        text[place : place + size] = [b"", bytes(rng.integers(256, size=2, dtype="uint8")), b": ", b"\n- 5"][
+            rng.integers(4)
+        ]
+        (tasks / "cats.yaml").write_bytes(text)
+        try:
+            build(["pets"], tasks)
+            read += 1
+        except Refusal as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert read > 0 and refused > 20
 
 
 @pytest.mark.slow
