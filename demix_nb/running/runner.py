@@ -23,6 +23,7 @@ from demix_nb.running.origin import package_hash, versions
 from demix_nb.running.terminal import Running, Screen
 from demix_nb.store import Refusal, content_hash, file_hash
 
+NEUTRAL = ("workers",)  # parameters on which no result depends, bit for bit
 FOLDERS = ("", "studies", "papers")  # of notebooks, in the order in which they run; "" is the course
 
 
@@ -112,7 +113,7 @@ class Step:
     def key(self) -> str:
         """Return a hash of everything the step's result depends on."""
         cells = [source for source, _ in STEPS[self.name].cells]
-        inputs = {name: _fingerprint(value) for name, value in self.parameters.items()}
+        inputs = {name: _fingerprint(value) for name, value in self.parameters.items() if name not in NEUTRAL}
         return content_hash(cells, inputs, package_hash(), versions(), [step.key() for step in self.needs])
 
     def up_to_date(self) -> bool:
