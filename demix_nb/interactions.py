@@ -142,12 +142,13 @@ def reached(mixtures: pd.DataFrame, *, step: float = STEP) -> list[str]:
 
 
 def step_of(mixtures: pd.DataFrame) -> float:
-    """Return the largest of `STEPS` that some run gave to two candidates or more.
+    """Return the largest of `STEPS` that some run gave to half of the candidates, or where none is, to two of them.
 
-    Raises Refusal where there is none: no step from the centre stays among the runs.
+    Raises Refusal where there is none of either: no step from the centre stays among the runs.
     """
-    if possible := [step for step in STEPS if len(reached(mixtures, step=step)) > 1]:
-        return possible[0]
+    for least in (max(2, len(mixtures.columns) / 2), 2):
+        if possible := [step for step in STEPS if len(reached(mixtures, step=step)) >= least]:
+            return possible[0]
     most = mixtures.max().nlargest(2)
     told = " and ".join(f"{name!r} {share:.2g}" for name, share in most.items())
     raise Refusal(f"no step of share stays among the runs: the largest shares are {told}, the least step {STEPS[-1]:g}")

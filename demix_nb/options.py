@@ -64,7 +64,7 @@ def check(**options: object) -> None:
     for name, value in options.items():
         if name not in TYPES:
             continue
-        plain = value.item() if isinstance(value, np.generic) else list(value) if isinstance(value, tuple) else value
+        plain = _plain(value)
         try:
             TypeAdapter(TYPES[name]).validate_python(plain, strict=True)
         except ValidationError as error:
@@ -73,9 +73,19 @@ def check(**options: object) -> None:
             raise Refusal(f"{name} is {value!r}; {remedy}") from error
 
 
+def _plain(value: object) -> object:
+    """The same without NumPy's numbers and without tuples, which no type here knows."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _read(name: str, text: str, default: object) -> object:
     """What a text spells; names in it stay text, and what spells nothing is left for `typed` to refuse."""
-    plain = sheets.plain(text)
+    try:
+        plain = sheets.plain(text)
+    except Refusal as refusal:
+        raise Refusal(f"{name}: {refusal}") from refusal
     if isinstance(default, bool):
         return sheets.TRUTH.get(plain.lower(), text) if isinstance(plain, str) else text
     if isinstance(default, int | float):
@@ -90,8 +100,10 @@ def _read(name: str, text: str, default: object) -> object:
 def _number(text: str, default: float) -> object:
     """The number that a text spells, a whole one where the default is whole (`1e6` is); else the text."""
     try:
-        number = float(text)
+        number = float(text) if "_" not in text else None  # to Python, 1_0 is ten
     except ValueError:
+        return text
+    if number is None:
         return text
     return int(number) if isinstance(default, int) and number % 1 == 0 else number
 

@@ -21,7 +21,7 @@ import pandas as pd
 from demix_nb.mixtures import validate
 from demix_nb.parallel import fan_out
 from demix_nb.scored import Scored
-from demix_nb.store import Cache, answer_cache, content_hash, folder_hash, score_cache
+from demix_nb.store import Cache, Refusal, answer_cache, content_hash, folder_hash, score_cache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -152,7 +152,10 @@ def measured(
 def _measure(source: Source, measure: Callable, cache: Cache, keys: Mapping[str, str]) -> list[tuple[str, object]]:
     done = []
     for name, model in source.open(list(keys)):
-        value = measure(model)
+        try:
+            value = measure(model)
+        except Refusal as error:
+            raise Refusal(f"{name}: {error}") from error
         cache.put(keys[name], value)
         done.append((name, value))
     return done

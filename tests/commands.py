@@ -83,5 +83,8 @@ def run_story(run_dir: Path) -> tuple[Path, str, dict[Path, int]]:
 def run_study(story: Future, run_dir: Path) -> tuple[Path, str]:
     """Run the steps of the study profile at `smoke`, and the papers beside them, in a copy of the story's folder."""
     shutil.copytree(story.result()[0], run_dir)
+    alone = ("-p", "workers=1")  # other tests run beside it
     profiles = yaml.safe_load((REPOSITORY / "notebooks" / "profiles.yml").read_text(encoding="utf-8"))
-    return run_dir, Command(run_dir, *profiles["study"]["steps"], "-p", f"results={run_dir / 'tables'}").finish()
+    return run_dir, Command(
+        run_dir, *profiles["study"]["steps"], *alone, "-p", f"results={run_dir / 'tables'}"
+    ).finish()

@@ -48,6 +48,7 @@ def test_the_worked_answers_hold(step, finished, tmp_path, monkeypatch):
     notebook.cells += [nbformat.v4.new_code_cell(text) for text in checks]
     nbformat.write(notebook, tmp_path / "asked.ipynb")
     given = {**asked.parameters, "run_dir": str(finished)}
+    given |= dict.fromkeys({"workers"} & given.keys(), 1)  # a worker takes seconds to start
     papermill.execute_notebook(
         tmp_path / "asked.ipynb", tmp_path / "done.ipynb", given, kernel_name="python3", progress_bar=False
     )

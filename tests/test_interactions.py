@@ -100,7 +100,7 @@ def test_a_step_stays_among_the_runs(rng):
     step = interactions.step_of(many)
     assert step == 0.02 and len(interactions.reached(many, step=step)) > 1
     assert len(interactions.reached(many, step=0.05)) <= 1, "a larger one would leave them"
-    with pytest.raises(Refusal, match=r"the largest shares are 'c\d+' 0.001"):
+    with pytest.raises(Refusal, match=r"the largest shares are 'c\d+' 0.000"):
         interactions.step_of(many / 40)
 
 

@@ -3,10 +3,14 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from planted import NAMES, TASKS, Known
 
 from demix_nb import options
+from demix_nb.region import Region
 from demix_nb.running import runner
+from demix_nb.search import run
 from demix_nb.store import Refusal
 
 DECLARED = {(name, repr(default)): default for book in runner.STEPS.values() for name, default in book.declared.items()}
@@ -46,6 +50,21 @@ def test_every_declared_parameter_has_a_type_that_its_default_passes(name, shown
         ("05", "recommend", "mergd", "recommend is 'mergd'; did you mean merged"),
         ("05", "caps", {"code": 1.5}, "caps is .*largest shares, between 0 and 1"),
         ("05", "top_k", 30_000, "top_k is 30000, but pool is 20000"),
+        ("05", "max_epochs", 1.0, "max_epochs is 1.0, but target_tokens is 0; they limit data together"),
+        ("05", "target_tokens", 10**6, "target_tokens is 1000000; give both|max_epochs is 0.0, but target_tokens"),
+        ("05", "caps", "{code_cp: 0.1}", "caps names 'code_cp', which is no candidate; did you mean code_cpp"),
+        ("05", "caps", "{no: 0.1}", "caps names 'no', which is no candidate"),
+        ("05", "caps", "{code_cpp: 0.1, code_cpp: 0.2}", "caps: 'code_cpp' stands twice"),
+        ("01", "general", "genral", "general names 'genral', which is no candidate; did you mean general"),
+        ("02", "base_dir", "tests", "base_dir is 'tests', but components_dir is ''; .* give components_dir"),
+        ("02", "tasks", ["gsm8k"], r"tasks is \['gsm8k'\], but components_dir is ''"),
+        ("02", "unsafe_code", True, "unsafe_code is True, but components_dir is ''"),
+        ("04", "tasks_csv", "README.md", "tasks_csv is 'README.md', but mixtures_csv is ''"),
+        ("04", "scores_csv", "README.md", "scores_csv is 'README.md', but mixtures_csv is ''; give both or neither"),
+        ("04", "targets", [], "targets is .*names of tasks or families"),
+        ("01", "hidden", "1_0", "parameter hidden wants int, e.g. 64; got '1_0'"),
+        ("01", "hidden", "6.4", "parameter hidden wants int"),
+        ("04", "strict", "maybe", "parameter strict wants bool"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name_with_the_remedy(step, name, value, message):
@@ -58,6 +77,55 @@ def test_what_can_be_passes():
     steps = {step.name: step for step in runner.plan(["05"], "laptop", given | {"predictor": "ridge"})}
     assert steps["01_components"].parameters["beta"] == 1.0 and steps["01_components"].parameters["hidden"] == 96
     assert steps["05_search"].parameters["caps"] == {"code_cpp": 0.1}
+
+
+def test_names_on_the_command_line_are_text():
+    read = {"targets": "[no, 2023, nan, 1e3]", "higher_is_better": "Yes", "curve_sizes": "[12, 24]", "seed": "1e1"}
+    files = dict.fromkeys(("mixtures_csv", "scores_csv"), "README.md")  # any file: nothing is opened yet
+    (step,) = runner.plan(["04"], "laptop", read | files)
+    found = {name: step.parameters[name] for name in read}
+    assert found == {
+        "targets": ["no", "2023", "nan", "1e3"], "higher_is_better": True, "curve_sizes": [12, 24], "seed": 10,
+    }  # fmt: skip
+
+
+def test_options_of_two_files_exclude_each_other():
+    given = dict.fromkeys(("mixtures_csv", "scores_csv", "tasks_csv"), "README.md")
+    with pytest.raises(Refusal, match=r"higher_is_better is True, but tasks_csv is 'README.md'; the file has each"):
+        runner.plan(["04"], "laptop", given | {"higher_is_better": True})
+
+
+def test_candidates_of_ones_own_are_known_before_the_first_cell(tmp_path):
+    for name in ("no", "2023", "nan"):
+        (tmp_path / f"{name}.txt").write_text("text")
+    given = {"corpora": str(tmp_path), "general": "no"}
+    steps = runner.plan(["05"], "laptop", given | {"caps": "{2023: 0.5, nan: 1e-1}"})
+    assert steps[-1].parameters["caps"] == {"2023": 0.5, "nan": 0.1} and steps[0].parameters["general"] == "no"
+    with pytest.raises(Refusal, match="general names 'general', which is no candidate; known: 2023, nan, no"):
+        runner.plan(["05"], "laptop", {"corpora": str(tmp_path)})
+
+
+CALLS = {
+    "sizes": (lambda known: known(sizes=[]), r"rounds is \[\]; it must be a list of whole numbers above 0, not empty"),
+    "a size of none": (lambda known: known(sizes=(8, 0)), r"rounds is \(8, 0\)"),
+    "pool": (lambda known: known(pool=0), "pool is 0; it must be a whole number, at least 1"),
+    "top_k": (lambda known: known(pool=5, top_k=6), "top_k is 6, but pool is 5"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), CALLS.values(), ids=CALLS)
+def test_calls_from_python_are_held_to_the_same(call, message):
+    def known(**options):
+        run("demix", Known().predict, Region(NAMES), Known(), TASKS, rng=np.random.default_rng(0), **options)
+
+    with pytest.raises(Refusal, match=message):
+        call(known)
+
+
+def test_numbers_of_numpy_and_tuples_are_what_they_hold():
+    options.check(rounds=(np.int64(4), np.int64(2)), pool=np.int64(9), beta=np.float64(0.5))
+    with pytest.raises(Refusal, match=r"beta is .*1.5"):
+        options.check(beta=np.float64(1.5))
 
 
 def test_a_default_imports_no_model_library():

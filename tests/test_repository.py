@@ -39,6 +39,8 @@ LAYERS = (
     ("reading", "textfiles"),
     ("scored", "region"),
     ("mixtures",),
+    ("options",),
+    ("sheets", "ranges", "runs"),
     ("intervals",),
     ("store", "parallel"),
     ("schemas",),
@@ -151,6 +153,7 @@ def test_nothing_is_recognised_by_how_its_name_begins():
     allowed = {
         "textfiles.py": "hidden files, marks and pointers of a folder of texts",
         "merging/folders.py": "files of a checkpoint",
+        "sheets.py": "what a file's first bytes say it is",
         "store.py": "files of a checkpoint",
     }
     found = {}

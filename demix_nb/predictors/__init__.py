@@ -1,6 +1,6 @@
 """From a few scored mixtures to all of them: the predictors, and what becomes of their promises on unseen runs."""
 
-from demix_nb.predictors.judging import Judge
+from demix_nb.predictors.judging import Judge, check_enough
 from demix_nb.predictors.measures import coverage, errors, lead, over_subsets, regret, unlearnt
 from demix_nb.predictors.predictor import PREDICTORS, Predictor, out_of_fold
 
@@ -8,6 +8,7 @@ __all__ = [
     "PREDICTORS",
     "Judge",
     "Predictor",
+    "check_enough",
     "coverage",
     "errors",
     "lead",

@@ -85,13 +85,8 @@ class Judge:
         return pd.concat(rows, names=["predictor", "task"])
 
     def _check_enough(self, names: Sequence[str], rows: Mapping[str, pd.DataFrame]) -> None:
-        if any((table["refused"] == "").any() for table in rows.values()):
-            return
-        least, easiest = min((PREDICTORS[name].needs(len(self.train.candidates)), name) for name in names)
-        enough = next(n for n in count(least) if n - ceil(n / FOLDS) >= least)
-        if len(self.train) < enough:
-            raise Refusal(f"{len(self.train)} runs are fitted, {enough} are needed ({easiest} learns from {least}, and "
-                          f"a fifth is held out in turn); score more mixtures")  # fmt: skip
+        if not any((table["refused"] == "").any() for table in rows.values()):
+            check_enough(self.train, names)
 
     def held_out(self, names: Sequence[str]) -> pd.DataFrame:
         """Return `errors` on every test set, index (predictor, test, task)."""
@@ -153,6 +148,26 @@ class Judge:
 
     def _rng(self) -> np.random.Generator:
         return copy.deepcopy(self.rng)
+
+
+def check_enough(seen: Scored, names: Sequence[str], *, held: float = 0.0) -> None:
+    """Raise Refusal, with the number needed, for too few mixtures to cross-validate any of these predictors.
+
+    `held`: the share of them that is held out as a test before.
+    """
+    candidates, there = len(seen.candidates), int(seen.groups.max()) + 1
+    least, easiest = min((PREDICTORS[name].needs(candidates), name) for name in names)
+
+    def enough(n: int) -> bool:
+        test = round(held * n)
+        return (test >= LEAST or not held) and n - test - ceil((n - test) / FOLDS) >= least
+
+    if not enough(there):
+        needed = next(n for n in count(least) if enough(n))
+        how = f"{easiest} learns from {least}, and a fifth is held out in turn" + (
+            ", a third for the test" if held else ""
+        )
+        raise Refusal(f"{there} mixtures are too few to judge by, {needed} are needed ({how}); score more")
 
 
 def _one(name: str, train: Scored, tests: Mapping[str, Scored], subset: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -16,14 +16,15 @@ from pathlib import Path
 
 import yaml
 
-from demix_nb import NOTEBOOKS, RUNS, store
-from demix_nb.options import agree, given, typed
+from demix_nb import DATA, NOTEBOOKS, RUNS, store, textfiles
+from demix_nb.options import agree, given, named, typed
 from demix_nb.ranges import closest
 from demix_nb.running import lock
 from demix_nb.running.origin import package_hash, versions
 from demix_nb.running.terminal import Running, Screen
 from demix_nb.store import Refusal, content_hash, file_hash
 
+NEUTRAL = ("workers",)  # parameters on which no result depends, bit for bit
 FOLDERS = ("", "studies", "papers")  # of notebooks, in the order in which they run; "" is the course
 
 
@@ -113,7 +114,7 @@ class Step:
     def key(self) -> str:
         """Return a hash of everything the step's result depends on."""
         cells = [source for source, _ in STEPS[self.name].cells]
-        inputs = {name: _fingerprint(value) for name, value in self.parameters.items()}
+        inputs = {name: _fingerprint(value) for name, value in self.parameters.items() if name not in NEUTRAL}
         return content_hash(cells, inputs, package_hash(), versions(), [step.key() for step in self.needs])
 
     def up_to_date(self) -> bool:
@@ -185,10 +186,19 @@ def plan(
     if strangers := [name for name in overrides if name not in together]:
         raise Refusal(f"no parameter {strangers[0]!r}; {closest(strangers[0], sorted(together))}")
     agree(together)
+    if "corpora" in together:
+        named(together, candidates(together["corpora"]))
     steps: dict[str, Step] = {}
     for step, values in reversed(parameters.items()):
         steps[step] = Step(step, values, run_dir, tuple(steps[need] for need in needs(step, values)))
     return list(steps.values())
+
+
+def candidates(corpora: str) -> list[str]:
+    """Return the candidates' names: the built-in ones, or those of a folder (`textfiles.texts`)."""
+    if corpora == "builtin":
+        return list(store.read(DATA / "results" / "laptop" / "corpora.csv", "corpora").index)
+    return list(textfiles.texts(corpora))
 
 
 def _resolved(step: str, chosen: Mapping[str, object]) -> dict[str, object]:

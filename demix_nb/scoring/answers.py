@@ -58,6 +58,8 @@ class Mixed:
     def __post_init__(self) -> None:
         for name, task in self.suite.loaded.items():
             kinds = {instance.request_type for instance in task.instances}
+            if task.config.filter_list:
+                raise Refusal(f"{name} filters what a model answers, mixed probabilities do not; leave it out")
             greedy = task.OUTPUT_TYPE == "loglikelihood" and self.suite.tasks.loc[name, "metric"] == "acc"
             if "generate_until" in kinds or greedy:
                 raise Refusal(

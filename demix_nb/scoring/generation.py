@@ -1,14 +1,17 @@
 """Generation tasks on live models: lm-eval's Hugging Face model that tokenises a prompt once, not for every proxy.
 
-A worker that measures several proxies in a row tokenises for the first of them. A module of its own, because importing
-lm-eval's model takes seconds, which likelihoods do not need.
+A worker that measures several proxies in a row tokenises for the first of them. A prompt begins once and does not end
+(`texts`). A module of its own, because importing lm-eval's model takes seconds, which likelihoods do not need.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from lm_eval.models.huggingface import HFLM
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
+
+from demix_nb.scoring.texts import AsLmEval, Once
 
 ROWS = 16  # prompts continued at a time
 
@@ -16,9 +19,9 @@ ROWS = 16  # prompts continued at a time
 class Generator(HFLM):
     """lm-eval's model around a live one; `known` holds the tokens of prompts from one model to the next."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: int, known: dict) -> None:
-        self.known = known
-        super().__init__(pretrained=model, tokenizer=tokenizer, max_length=context, batch_size=ROWS)
+    def __init__(self, model: PreTrainedModel, texts: Once, context: int, known: dict) -> None:
+        self.known, self.texts = known, texts
+        super().__init__(pretrained=model, tokenizer=texts.tokenizer, max_length=context, batch_size=ROWS)
 
     def tok_encode(self, string: str, *args, **options) -> list[int]:
         """Return the tokens of one prompt."""
@@ -26,7 +29,15 @@ class Generator(HFLM):
 
     def tok_batch_encode(self, strings: Sequence[str], *args, **options) -> tuple:
         """Return the padded tokens of a batch of prompts and their attention mask."""
-        return self._once(super().tok_batch_encode, strings, args, options)
+        theirs = isinstance(self.texts, AsLmEval)
+        return self._once(super().tok_batch_encode if theirs else self._padded, strings, args, options)
+
+    def _padded(self, strings: Sequence[str], left_truncate_len: int, **_options) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = [self.texts.prompt(text)[-left_truncate_len:] for text in strings]
+        width = max(map(len, rows))
+        ids = [[self.tokenizer.pad_token_id] * (width - len(row)) + row for row in rows]
+        mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+        return torch.tensor(ids), torch.tensor(mask)
 
     def _once(self, encode: Callable, text: str | Sequence[str], args: tuple, options: dict) -> Any:
         key = (text if isinstance(text, str) else tuple(text), args, tuple(sorted(options.items())))

@@ -2,8 +2,8 @@
 
 `freeze` gives a task documents and requests that stay; a `Plan` holds the token windows, batches and answer positions
 of a list of requests; a `LiveModel` is a transformers causal model behind lm-eval's interface that keeps its plans from
-one model to the next. We differ from lm-eval's Hugging Face model in speed alone (tested equal): logits are computed at
-answer positions only, and a sequence that several tasks ask for is run once.
+one model to the next. We differ from lm-eval's Hugging Face model in speed (tested equal): logits are computed at
+answer positions only, and a sequence that several tasks ask for is run once. And in how texts begin and end: `texts`.
 
 Source: Gao et al., lm-evaluation-harness 0.4.13.
 """
@@ -25,9 +25,11 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from demix_nb.scoring.texts import AsLmEval, Once
 from demix_nb.store import Refusal, content_hash
 
 BATCH_TOKENS = 2048  # per forward pass; on CPU at 0.2M and 1.1M parameters 8192 is 20 % slower, 512 no faster
+LONGEST, WRITTEN = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"), 256  # as lm-eval has them
 LOGITS = 2**28  # logits per forward pass at most (1 GB in float32), which bounds the batch for large vocabularies
 
 
@@ -132,54 +134,51 @@ class LiveModel(LM):
     """A transformers causal model behind lm-eval's interface; tokens and batches are kept from one model to the next.
 
     `context` is the number of tokens that the model sees at once. A question that does not fit loses tokens at its
-    start, an answer never does. Generation is left to lm-eval's own Hugging Face model.
+    start, an answer never does. `as_lm_eval`: tokens as lm-eval 0.4.13 gives them. Generation is left to lm-eval's own
+    Hugging Face model.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int, batch_tokens: int = BATCH_TOKENS) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        context: int,
+        batch_tokens: int = BATCH_TOKENS,
+        as_lm_eval: bool = False,
+    ) -> None:
         super().__init__()
         self.tokenizer, self.context = tokenizer, context
+        self.texts = (AsLmEval if as_lm_eval else Once)(tokenizer)
         self.batch_tokens = max(context, min(batch_tokens, LOGITS // len(tokenizer)))
         self.model: nn.Module | None = None
         self.plans: dict[str, Plan] = {}
         self.prompts: dict = {}  # what `generation` has tokenised
 
-    def encode(self, context: str, continuation: str) -> tuple[list[int], int]:
-        """Return the tokens of context and continuation, and how many of them belong to the continuation.
-
-        Blanks at the end of the context count as the continuation's, and an empty context is one prefix token, as in
-        lm-eval's Hugging Face model.
-        """
-        if bare := context.rstrip():
-            tokens = self.tokenizer.encode(context + continuation)
-            return tokens, len(tokens) - len(self.tokenizer.encode(bare))
-        answer = self.tokenizer.encode(context + continuation, add_special_tokens=False)
-        tokens = answer if answer[:1] == [self.prefix] else [self.prefix, *answer]
-        return tokens, len(tokens) - 1
-
-    @property
-    def prefix(self) -> int:
-        """The token that stands before a text without context."""
-        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
-            if token is not None:
-                return token
-        raise Refusal("the tokenizer has neither a bos nor an eos token to start a document with; set one")
-
     def fits(self, instance: Instance) -> bool:
         """Return whether the answer fits into the context; questions may be cut, documents are rolled."""
-        return instance.request_type != "loglikelihood" or self.encode(*instance.args)[1] <= self.context
+        return instance.request_type != "loglikelihood" or self.texts.pair(*instance.args)[1] <= self.context
 
     def windows(self, kind: str, arguments: tuple) -> list[Window]:
         """Return the token windows of one request; raises Refusal when an answer is longer than the context."""
         if kind == "loglikelihood_rolling":
-            rolling = get_rolling_token_windows(self.tokenizer.encode(arguments[0]), self.prefix, self.context, 1)
-            return [((*before, *answer), len(answer)) for before, answer in map(make_disjoint_window, rolling)]
-        tokens, size = self.encode(*arguments)
+            return self._rolled(*arguments)
+        tokens, size = self.texts.pair(*arguments)
         if not 0 < size <= self.context:
             raise Refusal(
                 f"the answer {arguments[1][:40]!r} has {size} tokens, context is {self.context}; "
-                + ("raise `context`" if size else "the tokenizer merges it into the question")
+                + ("raise `context`" if size > 0 else "the tokenizer merges it into the question")
             )
         return [(tuple(tokens[-(self.context + 1) :]), size)]
+
+    def _rolled(self, text: str) -> list[Window]:
+        start, tokens = self.texts.document(text)
+        if not tokens or len(start) > self.context:
+            raise Refusal(
+                f"the document {text[:40]!r} has {len(tokens)} tokens, {len(start)} stand before it, context is "
+                f"{self.context}; " + ("raise `context`" if tokens else "leave it out")
+            )
+        rolling = get_rolling_token_windows([*start[1:], *tokens], start[0], self.context, 1)
+        (first, size), *others = [((*a, *b), len(b)) for a, b in map(make_disjoint_window, rolling)]
+        return [(first, size - len(start) + 1), *others]  # what stands before a document is not scored
 
     def plan(self, kind: str, requests: Sequence[Instance]) -> Plan:
         """Return the plan for these requests, the one made before if they are the same."""
@@ -198,11 +197,21 @@ class LiveModel(LM):
         return self.plan("loglikelihood_rolling", requests).run(self.model)[0].tolist()
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Return greedy or sampled continuations, through lm-eval's Hugging Face model on the same weights."""
+        """Return greedy or sampled continuations, through lm-eval's Hugging Face model on the same weights.
+
+        Raises Refusal where an answer may be as long as the context, which leaves no room for a prompt.
+        """
         from demix_nb.scoring.generation import Generator  # imports much that scoring by likelihood does not need
 
+        asked = [request.args[1] for request in requests]
+        longest = max(next((how[each] for each in LONGEST if how.get(each)), WRITTEN) for how in asked)
+        if longest >= self.context:
+            raise Refusal(
+                f"an answer may have {longest} tokens, context is {self.context}; raise `context`, or lower the task's "
+                "max_gen_toks"
+            )
         with quiet():
-            generator = Generator(self.model, self.tokenizer, self.context, self.prompts)
+            generator = Generator(self.model, self.texts, self.context, self.prompts)
             return generator.generate_until(requests, disable_tqdm=True)
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import SupportsFloat
 
 import lm_eval
 import pandas as pd
@@ -20,8 +21,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from demix_nb.schemas import BESIDE_FAMILIES
+from demix_nb.scoring.library import TASKS, rules, ships
 from demix_nb.scoring.reader import BATCH_TOKENS, LiveModel, quiet
-from demix_nb.scoring.tasks import TASKS, HeldOut, find, prepare
+from demix_nb.scoring.tasks import HeldOut, find, prepare
 from demix_nb.store import Refusal, content_hash
 
 SPARE_ROWS = 0.05  # embedding rows beyond the tokenizer that count as padding (Qwen3 has 0.2 %, Phi-2 1.8 %)
@@ -32,9 +34,10 @@ class Suite:
     """Tasks ready to measure any model that shares the tokenizer.
 
     `tasks` is the task table (index `task`): family, unit, higher_is_better, items, chance, version, left_out (items
-    drawn but not used, their answer being longer than the context), lm-eval's metric, and `suite`, the name by which
-    the task was asked for. `key` is a content hash of all that decides a score except the model. A suite can be
-    pickled, so a worker receives it ready made.
+    drawn but not used, their answer being longer than the context), lm-eval's metric (the first that the task lists,
+    under its first filter), and `suite`, the name by which the task was asked for. `key` is a content hash of all that
+    decides a score except the model. A suite can be pickled, tasks' own code included, so a worker receives it ready
+    made.
     """
 
     tasks: pd.DataFrame
@@ -57,20 +60,24 @@ class Suite:
         families: Mapping[str, str] | None = None,
         unsafe_code: bool = False,
         batch_tokens: int = BATCH_TOKENS,
+        as_lm_eval: bool = False,
     ) -> "Suite":
         """Build tasks, requests, tokens and batches once.
 
-        `names` are suites (`heldout`, `nine`, `extras`, …) or lm-eval task names; `limit` items are drawn per task by
-        a seeded shuffle (`heldout` documents are all used); `context` is in tokens; `families` (task → family) goes
-        before what a task's metadata says; raise `batch_tokens` on a GPU. Tasks that run generated code need
-        `unsafe_code=True` and, as lm-eval demands, HF_ALLOW_CODE_EVAL=1 in the environment.
+        `names` are suites (`heldout`, `nine`, `extras`, …) or tasks of `include_path`, a folder of one's own, or of
+        lm-eval; `limit` items are drawn per task by a seeded shuffle (`heldout` documents are all used); `context` is
+        in tokens; `families` (task → family) goes before what a task's metadata says; raise `batch_tokens` on a GPU.
+        Tasks that run generated code need `unsafe_code=True` and, as lm-eval demands, HF_ALLOW_CODE_EVAL=1 in the
+        environment. `as_lm_eval` gives lm-eval 0.4.13's own numbers for tokenizers that put tokens around a text: it
+        scores a rolled document's bos, given twice, and an end within a context; without, neither is done (`texts`).
 
-        Raises Refusal for an unknown task name, the suite `heldout` without documents, a task that runs code without
-        permission, or a task without any answer that fits the context.
+        Raises Refusal as `load_tasks`, and for the suite `heldout` without documents, a task that runs code without
+        permission, that has no answer that fits the context, or whose first metric is not one that it reports, or has
+        no direction (`higher_is_better`), or the other one than lm-eval's metric of that name.
         """
         how = {"limit": limit, "seed": seed, "unsafe_code": unsafe_code}
         with quiet():
-            live, by_suite = LiveModel(tokenizer, context, batch_tokens), find(names, heldout, include_path)
+            live, by_suite = LiveModel(tokenizer, context, batch_tokens, as_lm_eval), find(names, heldout, include_path)
             loaded = {name: task for found in by_suite.values() for name, task in found.items()}
             family = (families or {}).get
             rows = {name: prepare(name, task, live, family=family(name), **how) for name, task in loaded.items()}
@@ -98,7 +105,11 @@ class Suite:
         finally:
             self.live.model = None
             model.train(training)
-        scores = {name: _result(results, name, metric) for name, metric in self.tasks["metric"].items()}
+        called = {
+            name: _reported(self.loaded[name], metric, results.get(name, {}))
+            for name, metric in self.tasks["metric"].items()
+        }
+        scores = {name: _result(results, name, metric) for name, metric in called.items()}
         return pd.Series(scores, name="score", dtype=float).rename_axis("task")
 
 
@@ -110,7 +121,9 @@ def _key(tasks: pd.DataFrame, loaded: Mapping[str, Task], live: LiveModel) -> st
     plans = [live.plan(kind, some).key for kind, some in requests.items() if some]
     documents = [[name, each.doc, each.arguments] for name, task in loaded.items() for each in task.instances]
     vocabulary = sorted(live.tokenizer.get_vocab().items())
-    return content_hash(tasks, documents, plans, vocabulary, live.context, lm_eval.__version__)
+    own = {name: rules(task) for name, task in loaded.items() if not ships(task)}  # a version tells all of the others
+    more = [part for part in (own, live.texts.facts) if part]
+    return content_hash(tasks, documents, plans, vocabulary, live.context, lm_eval.__version__, *more)
 
 
 def _check_model(model: nn.Module, live: LiveModel) -> None:
@@ -122,11 +135,23 @@ def _check_model(model: nn.Module, live: LiveModel) -> None:
         raise Refusal(f"the suite's context is {live.context} tokens, the model's {longest}; build a shorter suite")
 
 
+def _reported(task: Task, metric: str, results: Mapping[str, object]) -> str:
+    """Return what a metric is reported by: its name, or the first that it took apart (`pass@1` for `pass_at_k`)."""
+    listed = {getattr(each["metric"], "__name__", each["metric"]) for each in task.config.metric_list or ()}
+    apart = [each for each in task.higher_is_better() if each not in listed]
+    return apart[0] if apart and metric not in {key.split(",")[0] for key in results} else metric
+
+
 def _result(results: Mapping[str, Mapping], name: str, metric: str) -> float:
-    """Return a task's first metric under its first filter, looked up by name."""
+    """Return a task's metric under its first filter, looked up by name."""
     found = [value for key, value in results.get(name, {}).items() if key.split(",")[0] == metric]
     if not found:
         raise Refusal(f"lm-eval returned no {metric!r} for task {name!r}; leave the task out or check its YAML")
+    if not isinstance(found[0], SupportsFloat):
+        raise Refusal(f"task {name!r} scored {found[0]!r}, which is no number; mend its aggregation")
     if not math.isfinite(found[0]):
-        raise Refusal(f"task {name!r} scored {found[0]}: the model's weights or logits are not finite")
+        raise Refusal(
+            f"task {name!r} scored {found[0]}: the model's weights or logits are not finite, or {metric!r} has no "
+            "value for what the model answered; leave the model or the task out"
+        )
     return float(found[0])

@@ -1,6 +1,6 @@
-"""From names to lm-eval tasks, and to the documents, requests and facts of each.
+"""From tasks to the documents, requests and facts of each; held-out text as tasks.
 
-Any lm-eval task name works beside the suites that ship with us:
+Any task of lm-eval's or of one's own (`library`) works beside the suites that ship with us:
 
     heldout   bits per byte of whole held-out documents per candidate, rolled through the context window as lm-eval does
     nine      bits per byte of the gold answer given the question, on DeMix's nine benchmarks (DeMix 3.1)
@@ -9,7 +9,6 @@ Any lm-eval task name works beside the suites that ship with us:
 Source: Gao et al., lm-evaluation-harness 0.4.13; DeMix (arXiv 2602.00747) 3.1.
 """
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,14 +18,13 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 from lm_eval.api.instance import Instance
+from lm_eval.api.registry import is_higher_better
 from lm_eval.api.task import ConfigurableTask, Task
-from lm_eval.tasks import TaskManager
 
-from demix_nb import DATA
+from demix_nb.scoring.library import OURS, TASKS, BySuite, load_tasks, why
 from demix_nb.scoring.reader import LiveModel, freeze
 from demix_nb.store import Refusal
 
-TASKS = DATA / "tasks"
 HELDOUT = "heldout_"  # + candidate: our only tasks that are not in the folder
 UNITS = {"bits_per_byte": "bpb", "acc_norm": "acc", "acc_bytes": "acc"}  # lm-eval's metric → our unit
 FEWSHOT_SEED = 1234  # lm-eval's own default, so that drawn examples are the published ones
@@ -41,49 +39,23 @@ class HeldOut(Protocol):
     heldout: Mapping[str, Sequence[str]]  # candidate → documents
 
 
-BySuite = dict[str, dict[str, Task]]  # name asked for → name of a task → task
-
-
 def find(names: Sequence[str], heldout: HeldOut | None = None, include_path: str | Path = TASKS) -> BySuite:
     """Return the tasks that each of `names` stands for; those of held-out text, one per candidate, come last.
 
     Raises Refusal where no task is named, for `heldout` without documents, and as `load_tasks`.
     """
     found = load_tasks([name for name in names if name != "heldout"], include_path)
+    theirs = {task for tasks in found.values() for task in tasks}
     if "heldout" in names:
         if heldout is None:
             raise Refusal("the suite 'heldout' needs documents; give heldout=, with their families and texts")
         families, texts = heldout.families, heldout.heldout
         found["heldout"] = {HELDOUT + name: _heldout_task(name, families[name], texts[name]) for name in families}
+        if twice := theirs & found["heldout"].keys():
+            raise Refusal(f"{min(twice)} is a task and the held-out text of a candidate; rename the task")
     if not any(found.values()):
         raise Refusal("no task named; give suite or task names, for example ['heldout', 'nine']")
     return found
-
-
-def load_tasks(names: Sequence[str], include_path: str | Path = TASKS) -> BySuite:
-    """Return the lm-eval tasks, by name, that each of `names` stands for: a task, a tag such as `nine`, or a group.
-
-    lm-eval's own task folder (14,000 tasks, seconds) is read only when a name is not among ours. Raises Refusal
-    naming an unknown task and the nearest names, or a task whose data cannot be had.
-    """
-    if not names:
-        return {}
-    if not Path(include_path).is_dir():
-        raise Refusal(f"no folder of tasks at {include_path}; give include_path=, a folder of lm-eval task files")
-    ours = TaskManager(include_path=str(include_path), include_defaults=False)
-    manager = ours if set(names) <= set(ours.all_tasks) else TaskManager(include_path=str(include_path))
-    for name in names:
-        if name not in manager.all_tasks:
-            near = difflib.get_close_matches(name, ["heldout", *manager.all_tasks], n=3)
-            raise Refusal(f"no task {name!r}; near names: {', '.join(near) or 'none'}")
-    return {name: _load(manager, name) for name in names}
-
-
-def _load(manager: TaskManager, name: str) -> dict[str, Task]:
-    try:
-        return manager.load([name])["tasks"]
-    except OSError as error:
-        raise Refusal(f"cannot get the data of task {name!r} ({error}); it needs access to its source") from error
 
 
 def _heldout_task(candidate: str, family: str, documents: Sequence[str]) -> ConfigurableTask:
@@ -98,7 +70,7 @@ def _heldout_task(candidate: str, family: str, documents: Sequence[str]) -> Conf
             "doc_to_text": "",
             "doc_to_target": "text",
             "metric_list": [metric],
-            "metadata": {"version": 1, "family": family, WHOLE: True},
+            "metadata": {"version": 1, "family": family, WHOLE: True, **OURS},
         }
     )
 
@@ -112,9 +84,12 @@ def _texts(documents: list[str], **_metadata: object) -> dict:
 def _requests(task: Task, number: int, document: Mapping) -> list[Instance]:
     """Return the requests of one document, as lm-eval's `build_all_requests` makes them."""
     shots = task.config.num_fewshot or 0
-    context = task.fewshot_context(document, num_fewshot=shots, gen_prefix=task.doc_to_prefix(document))
     metadata = (task.config.task, number, task.config.repeats)
-    made = task.construct_requests(doc=document, ctx=context, metadata=metadata)
+    try:
+        context = task.fewshot_context(document, num_fewshot=shots, gen_prefix=task.doc_to_prefix(document))
+        made = task.construct_requests(doc=document, ctx=context, metadata=metadata)
+    except Exception as error:  # whatever a task's own code brings
+        raise Refusal(f"{task.config.task} cannot ask about document {number} ({why(error)}); mend it") from error
     return made if isinstance(made, list) else [made]
 
 
@@ -136,19 +111,61 @@ def _choose(task: Task, live: LiveModel, limit: int | None, rng: np.random.Gener
     return documents, instances, left_out
 
 
-def _row(task: Task, items: int, left_out: int, family: str) -> dict[str, object]:
-    metric = next(iter(task.aggregation()))
+def _row(name: str, task: Task, items: int, left_out: int, family: str) -> dict[str, object]:
+    metric = _metric(name, task)
     unit = UNITS.get(metric, metric)
     return {
         "family": family,
         "unit": unit,
-        "higher_is_better": bool(task.higher_is_better()[metric]),
+        "higher_is_better": _direction(name, task, metric),
         "items": items,
         "chance": _chance(task) if unit == "acc" else math.nan,
         "version": str(task.VERSION),
         "left_out": left_out,
         "metric": metric,
     }
+
+
+def _metric(name: str, task: Task) -> str:
+    """Return the metric that ranks: the first that a task lists, which must be one that it reports."""
+    listed, aggregated = [*task.higher_is_better()], task.aggregation()
+    if not listed or not isinstance(listed[0], str) or listed[0] not in aggregated:
+        raise Refusal(f"task {name!r} has no metric with an aggregation first; write both as its first metric")
+    reported = _reported(task)
+    if reported is not None and listed[0] not in reported:
+        told = ", ".join(reported) or "nothing"
+        raise Refusal(f"task {name!r} lists {listed[0]!r} first but reports {told}; list first what it reports")
+    return listed[0]
+
+
+def _reported(task: Task) -> list[str] | None:
+    """Return the metrics that a task makes of likelihoods; None where answers are written, which nobody has yet."""
+    first = [instance for instance in task.instances if instance.doc_id == task.instances[0].doc_id]
+    kinds = {instance.request_type for instance in first}
+    if "generate_until" in kinds or task.config.filter_list:
+        return None
+    answers = [-1.0 if each.request_type == "loglikelihood_rolling" else (-1.0, False) for each in first]
+    try:
+        return [*task.process_results(first[0].doc, answers)]
+    except Exception as error:  # whatever a task's own code brings
+        raise Refusal(f"{task.config.task} makes no score of an answer ({why(error)}); mend it") from error
+
+
+def _direction(name: str, task: Task, metric: str) -> bool:
+    said, known = task.higher_is_better()[metric], is_higher_better(metric)
+    if said is None:
+        raise Refusal(
+            f"task {name!r} does not say whether more of {metric!r} is better; write "
+            "higher_is_better: true or false beside it"
+        )
+    if not isinstance(said, bool):
+        raise Refusal(f"task {name!r} has higher_is_better: {said!r} for {metric!r}; write true or false")
+    if known is not None and known != said:
+        raise Refusal(
+            f"task {name!r} says that {'more' if said else 'less'} of {metric!r} is better, of lm-eval's {metric!r} "
+            f"{'more' if known else 'less'} is; turn higher_is_better round, or give the metric a name of its own"
+        )
+    return said
 
 
 def _chance(task: Task) -> float:
@@ -170,4 +187,4 @@ def prepare(
     limit = None if metadata.get(WHOLE) else limit
     documents, instances, left_out = _choose(task, live, limit, np.random.default_rng(seed))
     freeze(task, documents, instances)
-    return _row(task, len(documents), left_out, family or metadata.get("family", "other"))
+    return _row(name, task, len(documents), left_out, family or metadata.get("family", "other"))

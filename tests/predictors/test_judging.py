@@ -8,7 +8,7 @@ import pytest
 
 from demix_nb import store
 from demix_nb.intervals import spearman
-from demix_nb.predictors import PREDICTORS, Judge, coverage, errors, lead, over_subsets, regret, unlearnt
+from demix_nb.predictors import PREDICTORS, Judge, check_enough, coverage, errors, lead, over_subsets, regret, unlearnt
 from demix_nb.region import Region
 from demix_nb.scored import Scored, describe
 from demix_nb.store import Refusal
@@ -203,11 +203,28 @@ def test_the_other_tasks_are_fitted_where_one_is_constant(rng):
 
 def test_too_few_runs_say_how_many_are_needed(rng):
     test = {"unseen": runs(rng, 20, "t")}
-    with pytest.raises(Refusal, match=r"5 runs are fitted, 7 are needed \(gaussian_process learns from 5"):
+    with pytest.raises(Refusal, match=r"5 mixtures .*, 7 are needed \(gaussian_process learns from 5"):
         Judge(runs(rng, 5), test, rng).cross_validated(["gaussian_process", "lightgbm_regmix"])
     assert (Judge(runs(rng, 7), test, rng).cross_validated(["gaussian_process"])["refused"] == "").all()
     with pytest.raises(Refusal, match="test set 'held out': 2 mixtures tell no order, 3 are needed"):
         Judge(runs(rng, 60), {"held out": runs(rng, 2, "t")}, rng)
+
+
+def test_what_is_said_to_be_enough_is(rng):
+    """The number in the refusal is the least with which the split, the folds and the test all go through."""
+    names = ["gaussian_process", "lightgbm_regmix"]
+    with pytest.raises(Refusal, match=r"7 mixtures are too few to judge by, (\d+) are needed") as refused:
+        check_enough(runs(rng, 7), names, held=1 / 3)
+    needed = int(str(refused.value).split(", ")[1].split()[0])
+    with pytest.raises(Refusal, match=f"{needed} are needed"):
+        check_enough(runs(rng, needed - 1), names, held=1 / 3)
+    check_enough(seen := runs(rng, needed), names, held=1 / 3)
+    train, held = seen.split(1 / 3, rng=rng)
+    assert (Judge(train, {"held out": held}, rng).cross_validated(["gaussian_process"])["refused"] == "").all()
+    again = seen.take(list(range(needed - 1)))
+    twice = Scored(again.mixtures.rename(lambda n: n + "b"), again.scores.rename(lambda n: n + "b"), again.tasks)
+    with pytest.raises(Refusal, match=f"{needed - 1} mixtures are too few"):
+        check_enough(again + twice, names, held=1 / 3)
 
 
 def test_a_mixture_with_several_seeds_is_one_in_a_test(rng):

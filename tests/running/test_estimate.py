@@ -30,7 +30,7 @@ def test_own_text_counts_its_candidates(tmp_path):
     (tmp_path / "code").mkdir()
     for name in ("news-00.jsonl", "news-01.jsonl", "law.txt", "code/a.txt", "README.md", "families.yml", ".hidden"):
         (tmp_path / name).write_text("")
-    assert estimate.candidates(str(tmp_path)) == 3
+    assert len(runner.candidates(str(tmp_path))) == 3
     assert len(budgets("01", corpora=str(tmp_path), general="news")) == 4
 
 

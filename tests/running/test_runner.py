@@ -167,6 +167,11 @@ def test_a_changed_input_file_changes_the_key(root):
     assert before.key() != old
 
 
+def test_the_number_of_workers_does_not_change_the_key():
+    keys = {runner.plan(["03"], "smoke", {"workers": workers})[-1].key() for workers in (1, 2, 8)}
+    assert len(keys) == 1 and runner.plan(["03"], "smoke", {"workers": 1, "seed": 1})[-1].key() not in keys
+
+
 @pytest.mark.parametrize("profile", runner.profiles())
 def test_every_profile_fits_the_real_notebooks(profile):
     steps = planned([], profile)

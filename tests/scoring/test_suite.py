@@ -15,6 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers.modeling_outputs import CausalLMOutput
 
 from demix_nb.lab import benchmarks
+from demix_nb.proxies import Checkpoints, Store
 from demix_nb.scoring import Suite
 from demix_nb.scoring import suite as suite_module
 from demix_nb.scoring.tasks import find
@@ -176,6 +177,32 @@ def test_a_nan_score_names_the_task(tokenizer):
     broken.model.norm.weight.data[:] = math.nan
     with pytest.raises(Refusal, match="task 'gsm8k_bpb' scored nan"):
         suite.measure(broken)
+
+
+@pytest.mark.parametrize(("value", "said"), {"float('nan')": "scored nan", "'7'": "scored '7', which is no"}.items())
+def test_a_score_that_is_no_number_names_the_model_and_the_task(value, said, tokenizer, model, tmp_path):
+    """By the task's own function, of which lm-eval takes anything; with the model that met it."""
+    last = f"def last(values):\n    return {value}\ndef same(references, predictions, **_):\n    return 1.0\n"
+    folder = written_tasks(tmp_path)
+    (folder / "utils.py").write_text(last)
+    recipe = (folder / "copy_words.yaml").read_text()
+    listed = "metric: !function utils.same, aggregation: !function utils.last"
+    (folder / "copy_words.yaml").write_text(recipe.replace("metric: exact_match, aggregation: mean", listed))
+    suite = Suite.build(["copy_words"], tokenizer, context=CONTEXT, include_path=folder)
+    model.save_pretrained(tmp_path / "news")
+    source, store = Checkpoints({"news": tmp_path / "news"}), Store(tmp_path / "cache", n_jobs=1)
+    with pytest.raises(Refusal, match=f"news: task 'copy_words' {said}"):
+        store.scores(source, suite)
+
+
+def test_a_written_answer_that_leaves_no_room_for_a_prompt_is_refused(tokenizer, model, tmp_path):
+    folder = written_tasks(tmp_path)
+    for longest in ("max_gen_toks: 48", "max_new_tokens: 60", "temperature: 0"):  # without, lm-eval writes 256
+        recipe = written_tasks(tmp_path) / "copy_words.yaml"
+        recipe.write_text(recipe.read_text().replace("max_gen_toks: 6", longest))
+        suite = Suite.build(["copy_words"], tokenizer, context=CONTEXT, include_path=folder)
+        with pytest.raises(Refusal, match=r"an answer may have .* tokens, context is 48; raise `context`"):
+            suite.measure(model)
 
 
 def test_a_task_missing_from_a_result_is_named():
