@@ -22,10 +22,11 @@ TASKS = pd.DataFrame(
 
 
 def scored(scores, tasks=TASKS):
-    """Scores of mixtures whose shares do not matter here."""
+    """Scores of mixtures, each another one; their shares do not matter here."""
     table = pd.DataFrame(scores, columns=TASKS.index)
     table = table if isinstance(scores, pd.DataFrame) else table.rename(index="m{:03d}".format)
-    return Scored(pd.DataFrame({"only": 1.0}, index=table.index), table, tasks)
+    share = np.linspace(0, 1, len(table))
+    return Scored(pd.DataFrame({"one": share, "other": 1 - share}, index=table.index), table, tasks)
 
 
 def changed(truth, scores):
