@@ -147,10 +147,9 @@ def _weight_files(directory: Path) -> dict[Path, set[str] | None]:
     """File → the tensors that an index says it holds, None without an index: what `from_pretrained` would read."""
     single, index = directory / SINGLE, directory / INDEX
     read = {single: None} if single.is_file() else _indexed(index) if index.is_file() else {}
-    stray = [
-        path for path in sorted(directory.glob("*.safetensors")) if SHARD.fullmatch(path.name) and path not in read
-    ]
-    stray += [path for path in sorted(directory.glob("*.safetensors")) if DISTRIBUTED.fullmatch(path.name)]
+    found = sorted(directory.glob("*.safetensors"))
+    stray = [path for path in found if SHARD.fullmatch(path.name) and path not in read]
+    stray += [path for path in found if DISTRIBUTED.fullmatch(path.name)]
     if read and (other := [index] * (single in read and index.exists()) + stray):
         told = f"{directory} holds two sets of weights, {min(read).name} and {other[0].name}"
         raise Refusal(f"{told}; transformers reads one of them: remove what is stale, or load and save it again")
