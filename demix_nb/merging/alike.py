@@ -33,7 +33,7 @@ INCIDENTAL |= {"max_window_layers"}  # transformers writes out in layer_types wh
 def architecture_problem(checkpoints: Mapping[str, Checkpoint]) -> str | None:
     """Every component must have been built from configurations that mean the same."""
     for (first, expected), (name, found) in _against_first(checkpoints):
-        if expected.config == found.config:
+        if expected.spelling == found.spelling:
             continue
         try:
             ours, theirs = meaning(expected.directory), meaning(found.directory)

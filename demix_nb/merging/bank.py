@@ -28,7 +28,7 @@ from transformers.initialization import no_init_weights
 
 from demix_nb.merging.alike import open_alike
 from demix_nb.merging.folders import Checkpoint, Folders, all_finite, built_by_transformers, by_name, read_config
-from demix_nb.merging.layout import Piece, check_dtype, layout, stored_views
+from demix_nb.merging.layout import Piece, check_dtype, check_layers, layout, stored_views
 from demix_nb.merging.methods import METHODS, choose, wide
 from demix_nb.store import Refusal, folder_hash
 
@@ -259,15 +259,16 @@ def _without_data(rows: Sequence[Checkpoint]) -> tuple[PretrainedConfig, PreTrai
 
     What cannot be built so, `from_pretrained` cannot open; and what it would round or generate with is looked at too.
     """
-    built: list[tuple[dict, PretrainedConfig, PreTrainedModel]] = []
+    built: dict[str, tuple[PretrainedConfig, PreTrainedModel]] = {}
     for one in rows:
-        if one.config not in (config for config, _, _ in built):
+        if one.spelling not in built:
             with built_by_transformers(one.directory), torch.device("meta"):
                 config = read_config(one.directory)
-                built.append((one.config, config, blank_model(config, torch.float32, "meta")))
+                check_layers(one, config)
+                built[one.spelling] = config, blank_model(config, torch.float32, "meta")
                 _generation(one.directory)
-        check_dtype(one, *next(parts for config, *parts in built if config == one.config))
-    return built[0][1:]
+        check_dtype(one, *built[one.spelling])
+    return built[rows[0].spelling]
 
 
 def _generation(directory: Path) -> GenerationConfig | None:

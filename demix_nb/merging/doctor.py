@@ -24,7 +24,7 @@ from demix_nb.merging.bank import READ_BLOCK, Bank
 from demix_nb.merging.folders import Checkpoint, Folders, all_finite, by_name, open_checkpoint
 from demix_nb.merging.layout import Piece
 from demix_nb.merging.sphere import gram
-from demix_nb.merging.tokens import beyond, digest, open_tokenizer
+from demix_nb.merging.tokens import beyond, digest, open_tokenizer, rows_of
 from demix_nb.store import Refusal
 
 DRIFT_LIMIT = 0.35  # paper silent: DeMix's largest δ is 0.10, unrelated weights have 0.71
@@ -208,7 +208,11 @@ def _rowless(checkpoints: Mapping[str, Checkpoint]) -> tuple[str | None, str]:
         if digest(opened.directory) is None:
             continue
         try:
-            words, always = beyond(opened.directory)
+            rows = rows_of(opened.directory)
+        except Refusal:  # the model's check will say it
+            return None, ""
+        try:
+            words, always = beyond(opened.directory, rows)
         except Refusal as refusal:
             return str(refusal), ""
         listed = ", ".join(f"{word!r} ({number})" for word, number in sorted(words.items())[:3])

@@ -43,6 +43,11 @@ class Checkpoint:
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, torch.dtype]
 
+    @property
+    def spelling(self) -> str:
+        """The configuration as text, by which 1, 1.0 and true are not the same."""
+        return json.dumps(self.config, sort_keys=True)
+
     def read(self, name: str, rows: slice | None = None) -> Tensor:
         """One tensor, or only `rows` of its first axis, as a view of the mapped file in its own dtype."""
         with _mapped(self.files[name]) as file:

@@ -63,10 +63,17 @@ def layout(shapes: PreTrainedModel, checkpoints: Sequence[Checkpoint]) -> tuple[
     return pieces, {name: _common(name, checkpoints) for name in integers}
 
 
+def check_layers(one: Checkpoint, config: PretrainedConfig) -> None:
+    """Raises Refusal where a configuration asks for more layers than tensors are stored, before they are all built."""
+    if (layers := getattr(config.get_text_config(), "num_hidden_layers", 0) or 0) > len(one.files):
+        told = f"{one.directory}: config.json asks for {layers} layers and {len(one.files)} tensors are stored"
+        raise Refusal(f"{told}; save the checkpoint again")
+
+
 def check_dtype(one: Checkpoint, config: PretrainedConfig, shapes: PreTrainedModel) -> None:
     """Raises Refusal where `from_pretrained` would round a checkpoint: its configuration asks for a narrower dtype."""
     floats = {name: dtype for name, dtype in one.dtypes.items() if dtype.is_floating_point}
-    asked = config.dtype or next(iter(floats.values()), torch.float32)
+    asked = next(iter(floats.values()), torch.float32) if config.dtype is None else config.dtype
     if not (isinstance(asked, torch.dtype) and asked.is_floating_point):
         raise Refusal(f"{one.directory}: config.json asks for dtype {asked}, in which no weights are stored; mend it")
     kept = shapes._keep_in_fp32_modules_strict | (shapes._keep_in_fp32_modules if asked == torch.float16 else set())

@@ -2,9 +2,9 @@
 
 The same tokenizer is written in many ways (merges as pairs or as strings, defaults left out or written out, other names
 of the file that holds it), so files that differ are opened by transformers and tried: on every byte that text can
-hold and on 2,000 texts put together from the tokenizer's own words, which no vocabulary holds as they are. Folders with
-the same bytes are not opened at all. A word whose id lies beyond the rows of the embedding (a pad token that was added
-without resizing) belongs to no model, so it may differ.
+hold and on 2,000 texts put together from the tokenizer's own words, in capitals, with accents, between spaces. Folders
+with the same bytes are not opened at all. A word whose id lies beyond the rows of the embedding (a pad token that was
+added without resizing) belongs to no model, so it may differ.
 """
 
 import json
@@ -16,22 +16,19 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from demix_nb.merging.folders import read_config, read_json
+from demix_nb.merging.folders import built_by_transformers, read_config, read_json
 from demix_nb.store import Refusal, content_hash, file_hash
 
 VOCABULARY = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "*.model", "*.tiktoken", "tekken.json")
 FILES = (*VOCABULARY, "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*")
 TEXTS = 2000
-SPELLINGS = ("", " ", "  two  spaces ", "a\nb\n\n\tc\r\n", "don't", "UPPER Lower", "3.14159 1,000,000")
-SPELLINGS += (
-    "x_y->z == C++;",
-    "https://a.b/c?d=e&f",
-    "caf\u00e9",
-    "cafe\u0301",
-    "\ufb01n \uff21",
-    "\u0130stanbul \u00df",
-)
-SPELLINGS += ("\ud55c\uad6d\uc5b4 \u65e5\u672c\u8a9e", "\U0001f600\u200d\U0001f525", "\u0645\u0631\u062d\u0628\u0627")
+FULL_WIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
+SPELT = (  # what normalizers and pre-tokenizers take away, put between, or cut at
+    str, str, str, str.upper, str.lower, str.title, lambda text: text.translate(FULL_WIDTH),
+    lambda text: f"{text[:1]}\u0301{text[1:]}", lambda text: f"{text[:2]}\u200b\x07{text[2:]}",
+    lambda text: f"  {text.replace(' ', '  ')} ", lambda text: f"\t({text}, {text}.)\n",
+    lambda text: f"{text}'s 1{text}",
+)  # fmt: skip
 
 
 def digest(directory: Path) -> str | None:
@@ -39,8 +36,9 @@ def digest(directory: Path) -> str | None:
     if not any(path for pattern in VOCABULARY for path in directory.glob(pattern)):
         return None
     kept = sorted({path for pattern in FILES for path in directory.glob(pattern) if path.is_file()})
-    config = read_json(directory / "config.json")  # where the files name no class, it chooses one
-    return content_hash([(path.name, file_hash(path)) for path in kept], config.get("tokenizer_class"))
+    config = read_json(directory / "config.json")  # where the files name no class, these two choose one
+    chosen = [config.get("tokenizer_class"), config.get("model_type")]
+    return content_hash([(path.name, file_hash(path)) for path in kept], chosen)
 
 
 def open_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
@@ -58,18 +56,24 @@ def difference(first: Path, other: Path) -> str | None:
     return _difference(ours, theirs, first, other)
 
 
-def beyond(directory: Path) -> tuple[dict[str, int], bool]:
-    """The words whose ids have no row in the embedding, and whether every text would be given one of them."""
-    tokenizer, rows = open_tokenizer(directory), _rows(directory)
+def beyond(directory: Path, rows: int) -> tuple[dict[str, int], bool]:
+    """The words whose ids have no row among those of an embedding, and whether every text would be given one."""
+    tokenizer = open_tokenizer(directory)
     words = {word: number for word, number in tokenizer.get_vocab().items() if number >= rows}
     return words, any(number >= rows for number in tokenizer("").input_ids)
+
+
+def rows_of(directory: Path) -> int:
+    """Rows of a folder's embedding. Raises Refusal where transformers does not know its configuration."""
+    with built_by_transformers(directory):
+        return read_config(directory).get_text_config().vocab_size
 
 
 _COMPARED: dict[tuple[str, str, int], str | None] = {}  # by content: a bank is opened for every study and worker
 
 
 def _difference(ours: str, theirs: str, first: Path, other: Path) -> str | None:
-    key = (ours, theirs, _rows(first))
+    key = (ours, theirs, rows_of(first))
     if key not in _COMPARED:
         _COMPARED[key] = _compare(_opened(first, ours), _opened(other, theirs), key[2])
     return _COMPARED[key]
@@ -86,11 +90,6 @@ def _opened(directory: Path, _digest: str | None) -> PreTrainedTokenizerBase:
         raise Refusal(f"{told}; copy or save the tokenizer again") from error
 
 
-def _rows(directory: Path) -> int:
-    """Rows of the embedding."""
-    return read_config(directory).get_text_config().vocab_size
-
-
 def _compare(ours: PreTrainedTokenizerBase, theirs: PreTrainedTokenizerBase, rows: int) -> str | None:
     words, others = ({w: n for w, n in one.get_vocab().items() if n < rows} for one in (ours, theirs))
     if words != others:
@@ -98,11 +97,19 @@ def _compare(ours: PreTrainedTokenizerBase, theirs: PreTrainedTokenizerBase, row
         return f"the token {word!r} is {words.get(word, 'absent')} in one and {others.get(word, 'absent')} in the other"
     if _merges(ours) != _merges(theirs):
         return "their merges (or the scores of their pieces) are not the same"
-    texts = [*_characters(), *SPELLINGS, *_texts(ours, words)]
-    for text, a, b in zip(texts, ours(texts).input_ids, theirs(texts).input_ids, strict=True):
+    texts = ["", *_characters(), *_texts(ours, words)]
+    for text, a, b in zip(texts, _encoded(ours, texts), _encoded(theirs, texts), strict=True):
         if a != b:
             return f"{text!r} becomes {a} in one and {b} in the other"
     return None
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Any]:
+    """The ids of every text; where one cannot be encoded (a tokenizer without a token for the unknown), why."""
+    try:
+        return tokenizer(texts).input_ids
+    except Exception as error:
+        return [str(error)] if len(texts) == 1 else [_encoded(tokenizer, [text])[0] for text in texts]
 
 
 def _merges(tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -121,8 +128,9 @@ def _characters() -> Iterator[str]:
 
 
 def _texts(tokenizer: PreTrainedTokenizerBase, words: dict[str, int]) -> Iterator[str]:
-    """Texts of one to six words of a tokenizer, spaced, glued or as it joins them itself; always the same ones."""
+    """Texts of one to six words of a tokenizer, joined and then spelt in some way; always the same ones."""
     rng, words = np.random.default_rng(0), sorted(words, key=words.get)
-    for count, how in zip(rng.integers(1, 7, TEXTS), rng.integers(0, 3, TEXTS), strict=True):
-        chosen = [words[place] for place in rng.integers(len(words), size=count)]
-        yield tokenizer.convert_tokens_to_string(chosen) if how == 2 else ("", " ")[how].join(chosen)
+    joined = ("".join, " ".join, tokenizer.convert_tokens_to_string)
+    shape = (TEXTS * bool(words), 3)
+    for count, join, spelt in rng.integers([1, 0, 0], [7, len(joined), len(SPELT)], shape):
+        yield SPELT[spelt](joined[join]([words[place] for place in rng.integers(len(words), size=count)]))
