@@ -45,8 +45,9 @@ class Brought(Study):
 
     @cached_property
     def folders(self) -> dict[str, Path]:
-        """Component → folder: every checkpoint of the folder but the base, the incomplete too, which are refused later."""
-        held = (path for part in ("config.json", "*.safetensors") for path in Path(self.checkpoints).glob(f"*/{part}"))
+        """Component → folder: every checkpoint of the folder but the base, complete or not (opening tells)."""
+        parts = ("config.json", "*.safetensors", "adapter_config.json")
+        held = (path for part in parts for path in Path(self.checkpoints).glob(f"*/{part}"))
         found = {folder.name: folder for folder in sorted({path.parent for path in held})}
         named = {name: path for name, path in found.items() if not (self.base and path.samefile(self.base))}
         if len(named) < 2:
