@@ -10,21 +10,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from demix_nb.merging.folders import Checkpoint, open_checkpoint, read_config
+from demix_nb.merging.folders import PROVENANCE, Checkpoint, open_checkpoint, read_config
 from demix_nb.merging.tokens import difference
 from demix_nb.store import Refusal
 
 # What two mergeable configurations may differ in: where they came from, how they were saved, trained and are sampled
 # from, what heads of other tasks would do; not what they compute.
-INCIDENTAL = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "tokenizer_class"}
+INCIDENTAL = PROVENANCE | {"dtype", "torch_dtype", "tokenizer_class"}
 INCIDENTAL |= {"bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "task_specific_params"}
 INCIDENTAL |= {"initializer_range", "attention_dropout", "hidden_dropout", "classifier_dropout", "embedding_dropout"}
 INCIDENTAL |= {"attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_first_dropout", "gradient_checkpointing"}
-INCIDENTAL |= {
-    "output_router_logits",
-    "router_aux_loss_coef",
-    "router_jitter_noise",
-}  # of training a mixture of experts
+INCIDENTAL |= {"output_router_logits", "router_aux_loss_coef", "router_jitter_noise"}
 INCIDENTAL |= {"summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels"}
 INCIDENTAL |= {"id2label", "label2id", "problem_type", "num_labels"}
 INCIDENTAL |= {"max_window_layers"}  # transformers writes out in layer_types what follows from it

@@ -30,6 +30,7 @@ DISTRIBUTED = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")  # re
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 ADAPTERS = ("adapter_config.json", "adapter_model.*", "*/adapter_config.json")
 ELSEWHERE = ("transformers_weights", "configuration_files", "fusion_config")  # keys by which transformers reads more
+PROVENANCE = {"_name_or_path", "transformers_version", "architectures"}  # keys that no causal language model reads
 Folders = Mapping[str, str | Path] | Sequence[str | Path]  # by component name, or named by their folders
 
 
@@ -45,8 +46,8 @@ class Checkpoint:
 
     @property
     def spelling(self) -> str:
-        """The configuration as text, by which 1, 1.0 and true are not the same."""
-        return json.dumps(self.config, sort_keys=True)
+        """The configuration as text without where it comes from; 1, 1.0 and true are not the same in it."""
+        return json.dumps({key: value for key, value in self.config.items() if key not in PROVENANCE}, sort_keys=True)
 
     def read(self, name: str, rows: slice | None = None) -> Tensor:
         """One tensor, or only `rows` of its first axis, as a view of the mapped file in its own dtype."""
