@@ -45,8 +45,10 @@ class Brought(Study):
 
     @cached_property
     def folders(self) -> dict[str, Path]:
-        """Component → folder: every checkpoint of the folder but the base."""
-        found = {path.parent.name: path.parent for path in sorted(Path(self.checkpoints).glob("*/config.json"))}
+        """Component → folder: every checkpoint of the folder but the base, complete or not (opening tells)."""
+        parts = ("config.json", "*.safetensors", "adapter_config.json")
+        held = (path for part in parts for path in Path(self.checkpoints).glob(f"*/{part}"))
+        found = {folder.name: folder for folder in sorted({path.parent for path in held})}
         named = {name: path for name, path in found.items() if not (self.base and path.samefile(self.base))}
         if len(named) < 2:
             raise Refusal(f"{self.checkpoints} holds {len(named)} component folders beside the base; give two or more")

@@ -4,7 +4,7 @@ Components trained from one base differ so little that an average of their weigh
 averaged data (DeMix, arXiv 2602.00747, 2.2 and eq. 6). A `Bank` opens K checkpoints once and writes any merge of them
 straight into a live model; no proxy touches the disk unless it is saved. Sums are taken in float32 and rounded once.
 Components of weight zero take no part, so a one-hot mixture is its component, bit for bit. How to merge is in
-`methods`, where tensors lie in `layout`, what makes a folder unfit in `folders`.
+`methods`, where tensors lie in `layout`, what makes a folder unfit in `folders`, and two folders in `alike`.
 """
 
 import hashlib
@@ -23,11 +23,12 @@ import psutil
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from demix_nb.merging.folders import Checkpoint, Folders, all_finite, by_name, open_alike
-from demix_nb.merging.layout import Piece, layout, stored_views
+from demix_nb.merging.alike import open_alike
+from demix_nb.merging.folders import Checkpoint, Folders, all_finite, built_by_transformers, by_name, read_config
+from demix_nb.merging.layout import Piece, check_dtype, check_layers, layout, stored_views
 from demix_nb.merging.methods import METHODS, choose, wide
 from demix_nb.store import Refusal, folder_hash
 
@@ -68,7 +69,7 @@ class Bank:
             raise Refusal(f"residency '{residency}' is unknown; choose auto, stacked or streamed")
         directories, base = by_name(directories), Path(base) if base else None
         rows = list(open_alike(directories | ({"(base)": base} if base else {})).values())
-        config, shapes = _without_data(rows[0].directory)
+        config, shapes = _without_data(rows)
         slots, integers = layout(shapes, rows)
         bank = cls(directories, base, rows, config, slots, integers)
         taken = len(rows) * bank.size * widest(rows, slots).itemsize
@@ -92,8 +93,7 @@ class Bank:
     def model(self, dtype: torch.dtype = torch.float32, device: str = "cpu") -> PreTrainedModel:
         """A live model whose weights are views into one vector, NaN until `write` puts a proxy there."""
         model = blank_model(self.config, dtype, device)
-        if (self.rows[0].directory / "generation_config.json").exists():
-            model.generation_config = GenerationConfig.from_pretrained(self.rows[0].directory)
+        model.generation_config = _generation(self.rows[0].directory) or model.generation_config
         return model
 
     def write(self, model: PreTrainedModel, weights: Weights, method: str = "linear", **how: Any) -> None:
@@ -254,16 +254,26 @@ def _view(vector: Tensor, piece: Piece, start: int = 0) -> Tensor:
     return vector.as_strided(piece.shape, piece.stride, start + piece.offset)
 
 
-def _without_data(directory: Path) -> tuple[PretrainedConfig, PreTrainedModel]:
-    """A folder's configuration and its model as transformers builds it; code that lies in the folder is never run."""
-    try:
-        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
-        with torch.device("meta"):
-            return config, blank_model(config, torch.float32, "meta")
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        why = str(error).strip().partition("\n")[0]
-        told = f"{directory}: transformers cannot build its model ({why})"
-        raise Refusal(f"{told}; bring a causal language model of an architecture that it has itself") from error
+def _without_data(rows: Sequence[Checkpoint]) -> tuple[PretrainedConfig, PreTrainedModel]:
+    """The first folder's configuration and its model without data, after building every other one that is spelt else.
+
+    What cannot be built so, `from_pretrained` cannot open; and what it would round or generate with is looked at too.
+    """
+    built: dict[str, tuple[PretrainedConfig, PreTrainedModel]] = {}
+    for one in rows:
+        if one.spelling not in built:
+            with built_by_transformers(one.directory), torch.device("meta"):
+                config = read_config(one.directory)
+                check_layers(one, config)
+                built[one.spelling] = config, blank_model(config, torch.float32, "meta")
+                _generation(one.directory)
+        check_dtype(one, *built[one.spelling])
+    return built[rows[0].spelling]
+
+
+def _generation(directory: Path) -> GenerationConfig | None:
+    stored = (directory / "generation_config.json").exists()
+    return GenerationConfig.from_pretrained(directory) if stored else None
 
 
 def _stacked(bank: Bank, device: str) -> Tensor:

@@ -17,20 +17,14 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
+from demix_nb.merging.alike import PROBLEMS
 from demix_nb.merging.bank import READ_BLOCK, Bank
-from demix_nb.merging.folders import (
-    PROBLEMS,
-    Checkpoint,
-    Folders,
-    all_finite,
-    by_name,
-    open_checkpoint,
-    vocabulary_hash,
-)
+from demix_nb.merging.folders import Checkpoint, Folders, all_finite, by_name, open_checkpoint
 from demix_nb.merging.layout import Piece
 from demix_nb.merging.sphere import gram
+from demix_nb.merging.tokens import beyond, digest, open_tokenizer, rows_of
 from demix_nb.store import Refusal
 
 DRIFT_LIMIT = 0.35  # paper silent: DeMix's largest δ is 0.10, unrelated weights have 0.71
@@ -106,6 +100,10 @@ def drift_finding(bank: Bank) -> Finding:
     delta = total["moved"] / total["size"]
     layers = table.groupby([table.index.get_level_values("tensor").map(layer_of), "component"], sort=False).sum()
     by_layer = (layers["moved"] / layers["size"]).unstack("component")[bank.names].rename_axis("layer")
+    if not np.isfinite(delta).all():
+        odd = delta.index[~np.isfinite(delta)][0]
+        told = f"how far '{odd}' is from its base cannot be said (δ is {delta[odd]})"
+        return Finding("drift", False, f"{told}; look for weights that are all zero or beyond any scale", by_layer)
     if delta.min() == 0:
         return Finding("drift", False, f"'{delta.idxmin()}' equals the base; name the trained checkpoint", by_layer)
     if delta.max() > DRIFT_LIMIT:
@@ -117,6 +115,9 @@ def drift_finding(bank: Bank) -> Finding:
 def cosine_finding(bank: Bank) -> Finding:
     """Cosines between updates: two components that are one leave a mixture undetermined."""
     table = cosines(bank)
+    if still := [name for name in bank.names if not np.isfinite(table.loc[name, name])]:
+        told = f"the update of '{still[0]}' has no direction, its cosines are no numbers"
+        return Finding("cosines", False, f"{told}; name the trained checkpoint, this one is its base", table)
     upper = {pair: table.loc[pair] for pair in itertools.combinations(bank.names, 2)}
     if same := [f"'{a}' and '{b}'" for (a, b), cosine in upper.items() if cosine > SAME_UPDATE]:
         return Finding("cosines", False, f"the updates of {same[0]} are the same; drop one of the two", table)
@@ -127,9 +128,9 @@ def cosine_finding(bank: Bank) -> Finding:
 def barrier_finding(bank: Bank, texts: Sequence[str]) -> Finding:
     """Loss along the segment between each pair (nats per token); the barrier is its largest rise above the chord."""
     folder = bank.rows[0].directory
-    if vocabulary_hash(folder) is None:
+    if digest(folder) is None:
         return Finding("loss barrier", False, f"{folder} stores no tokenizer; save one beside each component")
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = open_tokenizer(folder)
     documents = [ids for text in texts if len(ids := tokenizer(text, return_tensors="pt").input_ids[0, :TOKENS]) > 1]
     if not documents:
         return Finding("loss barrier", False, "no text is longer than one token; give held-out text of some sentences")
@@ -156,7 +157,10 @@ def layer_of(tensor: str) -> str:
 def _judge_barrier(losses: pd.DataFrame) -> Finding:
     t = np.array(losses.columns)
     chord = np.outer(losses[0.0], 1 - t) + np.outer(losses[1.0], t)
-    barrier = ((losses - chord) / chord).max(axis=1)
+    barrier = ((losses - chord) / chord).max(axis=1, skipna=False)
+    if len(odd := barrier[~np.isfinite(barrier)]):
+        told = f"{odd.index[0]}: the loss on the way is no number ({', '.join(map(str, losses.loc[odd.index[0]]))})"
+        return Finding("loss barrier", False, f"{told}; look for weights beyond any scale, or for another text", losses)
     if len(barrier) and barrier.max() > BARRIER_LIMIT:
         rise = f"{barrier.idxmax()}: the loss rises {barrier.max():.0%} in between"
         return Finding("loss barrier", False, f"{rise}; train both from one base, or shorter", losses)
@@ -188,11 +192,36 @@ def _structure(directories: Folders, base: str | Path | None) -> Iterator[Findin
         return
     yield Finding("checkpoints", True, f"{len(checkpoints)} folders open")
     for check, find in PROBLEMS.items():
-        problem = find(checkpoints)
-        yield Finding(check, problem is None, problem or f"the same {check} in all")
+        problem, note = find(checkpoints), ""
+        if check == "tokenizer" and problem is None:
+            problem, note = _rowless(checkpoints)
+        yield Finding(check, problem is None, problem or f"the same {check} in all{note}")
     yield _dtypes(checkpoints)
     yield _finite(checkpoints)
     yield _complete(directories, base)
+
+
+def _rowless(checkpoints: Mapping[str, Checkpoint]) -> tuple[str | None, str]:
+    """What is wrong, and what is to be noted, where tokenizers have words for which embeddings have no row."""
+    note = ""
+    for name, opened in checkpoints.items():
+        if digest(opened.directory) is None:
+            continue
+        try:
+            rows = rows_of(opened.directory)
+        except Refusal:  # the model's check will say it
+            return None, ""
+        try:
+            words, always = beyond(opened.directory, rows)
+        except Refusal as refusal:
+            return str(refusal), ""
+        listed = ", ".join(f"{word!r} ({number})" for word, number in sorted(words.items())[:3])
+        if always:
+            told = f"the tokenizer of '{name}' gives every text an id that has no row in its embedding ({listed})"
+            return f"{told}; resize the embedding, or take the tokenizer of the base", ""
+        if words and not note:
+            note = f"; '{name}' has no row for {len(words)} of its tokens ({listed}): text that holds one is not scored"
+    return None, note
 
 
 def _dtypes(checkpoints: Mapping[str, Checkpoint]) -> Finding:

@@ -9,9 +9,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, equal
 from torch.overrides import TorchFunctionMode
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from demix_nb.merging.folders import Checkpoint
@@ -53,11 +54,34 @@ def layout(shapes: PreTrainedModel, checkpoints: Sequence[Checkpoint]) -> tuple[
         stored = [name for name in names if name in first.files]
         if not stored or first.shapes[stored[0]] != shape:
             raise Refusal(f"{first.directory} has no '{names[0]}' of shape {shape} as its config asks; save it again")
+        if integer := next((one for one in checkpoints if not one.dtypes[stored[0]].is_floating_point), None):
+            raise Refusal(f"{integer.directory} stores '{stored[0]}' in whole numbers; dequantise it to bfloat16")
         _check_tied(stored, checkpoints)
         pieces[stored[0]] = Piece(index, stored[0], shape, stride, offset)
     if extra := sorted(first.files.keys() - {name for names in places.values() for name in names} - set(integers)):
         raise Refusal(f"{first.directory} has '{extra[0]}', unknown to its architecture; load and save it again")
     return pieces, {name: _common(name, checkpoints) for name in integers}
+
+
+def check_layers(one: Checkpoint, config: PretrainedConfig) -> None:
+    """Raises Refusal where a configuration asks for more layers than tensors are stored, before they are all built."""
+    if (layers := getattr(config.get_text_config(), "num_hidden_layers", 0) or 0) > len(one.files):
+        told = f"{one.directory}: config.json asks for {layers} layers and {len(one.files)} tensors are stored"
+        raise Refusal(f"{told}; save the checkpoint again")
+
+
+def check_dtype(one: Checkpoint, config: PretrainedConfig, shapes: PreTrainedModel) -> None:
+    """Raises Refusal where `from_pretrained` would round a checkpoint: its configuration asks for a narrower dtype."""
+    floats = {name: dtype for name, dtype in one.dtypes.items() if dtype.is_floating_point}
+    asked = next(iter(floats.values()), torch.float32) if config.dtype is None else config.dtype
+    if not (isinstance(asked, torch.dtype) and asked.is_floating_point):
+        raise Refusal(f"{one.directory}: config.json asks for dtype {asked}, in which no weights are stored; mend it")
+    kept = shapes._keep_in_fp32_modules_strict | (shapes._keep_in_fp32_modules if asked == torch.float16 else set())
+    for name, dtype in floats.items():
+        if torch.promote_types(dtype, asked) != asked and not kept & set(name.split(".")):
+            stored, narrow = (str(one).removeprefix("torch.") for one in (dtype, asked))
+            told = f"{one.directory} stores '{name}' as {stored}, which transformers would round to {narrow}"
+            raise Refusal(f"{told} by its config.json; write dtype {stored} there, or save the model as {narrow}")
 
 
 class _AsViews(TorchFunctionMode):

@@ -20,11 +20,11 @@ from torch import Tensor
 from demix_nb.merging.bank import READ_BLOCK, Bank, Weights, widest
 from demix_nb.merging.folders import DTYPES
 from demix_nb.merging.methods import METHODS
+from demix_nb.merging.tokens import FILES
 from demix_nb.store import Refusal, atomic_folder, folder_hash
 
 SHARD_BYTES = 5_000_000_000  # per file, as transformers did for years: fits every file system and upload limit
-BESIDE = ("generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*")
-BESIDE += ("vocab.*", "merges.txt", "*.model")
+BESIDE = ("generation_config.json", "chat_template*", *FILES)
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 Shard = dict[str, tuple[torch.dtype, tuple[int, ...]]]  # the tensors of one file → dtype, shape
@@ -129,7 +129,7 @@ def _write_config(folder: Path, bank: Bank, weights: Weights) -> None:
         config |= {"dtype": str(widest(rows, bank.slots)).removeprefix("torch.")}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for pattern in BESIDE:
-        for path in rows[0].directory.glob(pattern):
+        for path in filter(Path.is_file, rows[0].directory.glob(pattern)):
             shutil.copy(path, folder / path.name)
 
 

@@ -10,13 +10,13 @@ from rich.text import Text
 
 from demix_nb import INSTALLED, NOTEBOOKS, ROOT
 from demix_nb.options import described
-from demix_nb.running.runner import STEPS, step_of
+from demix_nb.running import runner
 
 
 def notebooks() -> Table:
     """Return a table of the notebooks: step, title, what it needs."""
     shown = Table("step", "title", "needs", box=None, pad_edge=False)
-    for name, notebook in STEPS.items():
+    for name, notebook in runner.STEPS.items():
         shown.add_row(name, Text(notebook.title), ", ".join(notebook.needs))
     return shown
 
@@ -25,7 +25,7 @@ def parameters(step: str) -> Table:
     """Return a table of a step's parameters: name, what it must be, default, comment. Raises Refusal for no step."""
     import papermill  # takes a second
 
-    notebook = STEPS[step_of(step)]
+    notebook = runner.STEPS[runner.step_of(step)]
     told = papermill.inspect_notebook(notebook.path)
     shown = Table("parameter", "must be", "default", "comment", box=None, pad_edge=False)
     for name, default in notebook.declared.items():

@@ -54,7 +54,10 @@ def test_one_hot_is_the_component(any_family, any_banks, residency):
     model = bank.model()
     for name, folder in folders.items():
         bank.write(model, {name: 1.0})
-        assert logits(model).equal(logits(AutoModelForCausalLM.from_pretrained(folder)))
+        loaded = AutoModelForCausalLM.from_pretrained(folder)
+        assert logits(model).equal(logits(loaded))
+        ours, theirs = model.state_dict(), loaded.state_dict()
+        assert ours.keys() == theirs.keys() and all(ours[key].equal(theirs[key]) for key in theirs)
         merged, stored = bank.merge({name: 1}), load_file(folder / "model.safetensors")
         assert merged.keys() == stored.keys()
         assert all(merged[key].equal(stored[key]) for key in stored)

@@ -155,6 +155,46 @@ def test_a_component_that_is_its_base(copy, siblings):
     assert "'base' equals the base" in findings_by_check(copy | {"base": siblings[1]}, siblings[1])["drift"].sentence
 
 
+def one_line_with_a_remedy(finding) -> str:
+    assert not finding.passed and ";" in finding.sentence and "\n" not in finding.sentence
+    return finding.sentence
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_cosines_without_a_number_fail(copy, siblings, count):
+    """A component that is its base has no direction, be it alone or beside others."""
+    given = {"still": siblings[1], **copy} if count == 2 else {"still": siblings[1]}
+    assert "'still' has no direction" in one_line_with_a_remedy(findings_by_check(given, siblings[1])["cosines"])
+
+
+def test_a_drift_without_a_number_fails(siblings, tmp_path):
+    """Weights that are all zero: 0 / 0."""
+    for name in ("a", "base"):
+        folder = shutil.copytree(siblings[1], tmp_path / name)
+        zero = {key: torch.zeros_like(value) for key, value in load_file(folder / "model.safetensors").items()}
+        save_file(zero, folder / "model.safetensors", {"format": "pt"})
+    findings = findings_by_check([tmp_path / "a"], tmp_path / "base")
+    assert "how far 'a' is from its base cannot be said (δ is nan)" in one_line_with_a_remedy(findings["drift"])
+    assert not findings["cosines"].passed
+
+
+def test_a_drift_beyond_any_scale_fails(siblings, tmp_path):
+    folder = shutil.copytree(siblings[0]["a"], tmp_path / "a")
+    wide = {key: value.double() for key, value in load_file(folder / "model.safetensors").items()}
+    save_file({key: torch.full_like(value, 1e308) for key, value in wide.items()}, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"dtype": "float64"}))
+    assert not any(findings_by_check([folder], siblings[1])[check].passed for check in ("drift", "cosines"))
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+def test_a_barrier_without_a_number_fails(loss, place):
+    losses = pd.DataFrame([[3.0] * 5, [3.0] * 5], ["a → b", "a → c"], [0.0, 0.25, 0.5, 0.75, 1.0])
+    losses.loc["a → c", place] = loss
+    assert "a → c: the loss on the way is no number" in one_line_with_a_remedy(_judge_barrier(losses))
+
+
 def test_strangers_have_drifted(siblings, tmp_path):
     others, _ = family(tmp_path, ARCHITECTURES["gpt2"](), drift=1.0, seed=1)
     findings = findings_by_check({"a": siblings[0]["a"], "other": others["b"]}, siblings[1])

@@ -76,9 +76,13 @@ def test_missing_shard(tmp_path):
 
 
 def test_index_that_names_no_file(copy):
-    (copy[0]["b"] / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(Refusal, match=r"'b' lacks tensor '.*' that 'a' has; save it again"):
-        Bank.load(copy[0])
+    (copy[0]["b"] / "model.safetensors").rename(copy[0]["b"] / "model-00001-of-00001.safetensors")
+    for nothing in ("{}", '{"weight_map": {}, "metadata": {}}', '{"weight_map": {"x": 1}, "metadata": {}}', "[]"):
+        (copy[0]["b"] / "model.safetensors.index.json").write_text(nothing)
+        with pytest.raises(
+            Refusal, match=r"model.safetensors.index.json (lacks|places|holds) .*save the checkpoint again"
+        ):
+            Bank.load(copy[0])
 
 
 @pytest.mark.parametrize("residency", ["stacked", "streamed"])
