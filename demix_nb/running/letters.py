@@ -9,6 +9,7 @@ import codecs
 import io
 import sys
 import unicodedata
+from contextlib import suppress
 
 SIGNS = {
     **{"→": "->", "←": "<-", "↔": "<->", "⇒": "=>", "≥": ">=", "≤": "<=", "≠": "!=", "≪": "<<", "≫": ">>", "≈": "~"},
@@ -37,7 +38,10 @@ def spelt(letter: str) -> str:
 def _handle(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(map(spelt, error.object[error.start : error.end])), error.end
+    letters = error.object[error.start : error.end]
+    with suppress(UnicodeError):  # where not even the command line could show them, paths are bytes in disguise
+        letters = letters.encode("utf-8", "surrogateescape").decode("utf-8")
+    return "".join(map(spelt, letters)), error.end
 
 
 def use() -> None:
