@@ -20,6 +20,7 @@ from demix_nb.scored import Scored, describe
 from demix_nb.store import Refusal
 
 NEAR = 0.01  # how far from 1 (or 100) shares may sum by rounding: RegMix's three digits in 17 columns are 0.4 % off
+EQUAL = 1e-6  # of a sum: amounts of one total differ by less
 FACTS = ("family", "unit", "higher_is_better")  # of a task, that must be told
 MORE = ("items", "chance", "target", "version", "left_out", "metric", "suite", "ratio", "in_rank")  # that may be
 
@@ -118,18 +119,25 @@ def _sum_to(weights: pd.DataFrame, total: float) -> bool:
 
 
 def _too_many(weights: pd.DataFrame) -> list[str]:
-    """Columns that are none of the mixture's: the others make rows of one sum (1 or 100), or sum to this one."""
+    """Columns that are none of the mixture's: the others make rows of one sum, or their sum is this one."""
     if len(weights) < 2 or len(weights.columns) < 3:
         return []
     whole = [name for name in weights if (weights[name] % 1 == 0).all() and weights[name].nunique() > 1]
     for odd in [[name] for name in weights] + [whole]:
         rest = weights.drop(columns=odd)
-        if len(rest.columns) > 1 and (_sum_to(rest, 1.0) or _sum_to(rest, 100.0)) and not _sum_to(weights, 100.0):
+        if len(rest.columns) > 1 and _of_one_sum(rest) and not _of_one_sum(weights):
             return odd
     for name in weights:
         if len(weights) > 2 and np.allclose(weights[name], weights.drop(columns=name).sum(axis=1), rtol=1e-6):
             return [name]
     return []
+
+
+def _of_one_sum(weights: pd.DataFrame) -> bool:
+    """Whether rows sum to 1 or 100 each, or three and more of them to whatever it is."""
+    sums = weights.sum(axis=1)
+    alike = len(sums) > 2 and sums.min() > 0 and np.ptp(sums) <= EQUAL * sums.max()
+    return bool(alike) or _sum_to(weights, 1.0) or _sum_to(weights, 100.0)
 
 
 def _phases(weights: pd.DataFrame) -> list[str]:

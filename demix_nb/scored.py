@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from demix_nb.runs import Runs, flat
+from demix_nb.schemas import BESIDE_FAMILIES
 from demix_nb.store import Refusal
 
 
@@ -86,8 +87,11 @@ class Scored(Runs):
         """Rank each mixture among the references plus itself (DeMix Table 3).
 
         Columns: the rank in each family, `macro` (their mean), and `place`: 1 + how many references have a better macro
-        rank. Families pull apart, so the best macro rank is far from 1; the place is not.
+        rank. Families pull apart, so the best macro rank is far from 1; the place is not. Raises Refusal for a family
+        that is called as a column of ours is.
         """
+        if taken := BESIDE_FAMILIES.intersection(self.tasks["family"]):
+            raise Refusal(f"a family is called {min(taken)!r}, as a column of our tables is; call it otherwise")
         among = references.averaged()
         rows = {name: _place(self.take([row]), among) for row, name in enumerate(self.names)}
         return pd.DataFrame(rows).T.rename_axis(index=self.mixtures.index.name)

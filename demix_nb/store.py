@@ -118,7 +118,7 @@ def check(frame: pd.DataFrame, schema: str, where: str) -> pd.DataFrame:
     if frame.index.name != wanted.index:
         raise Refusal(f"{where}: the first column is {frame.index.name!r}, expected {wanted.index!r}")
     if missing := [name for name in wanted.columns if name not in frame.columns]:
-        raise Refusal(f"{where}: column {missing[0]!r} is missing; expected {', '.join(wanted.columns)}")
+        raise Refusal(f"{where}: column {missing[0]!r} is missing; add it, or run what writes it (`demix-nb run`)")
     if wanted.unique and frame.index.has_duplicates:
         raise Refusal(f"{where}: {wanted.index} {frame.index[frame.index.duplicated()][0]!r} appears twice")
     if not wanted.open and (extra := [name for name in frame.columns if name not in wanted.columns]):

@@ -139,6 +139,7 @@ BROKEN = {
     "seed and step": (lines(SHARES.assign(seed=range(4), step=[100, 200, 300, 400])), "'seed' and 'step'"),
     "seed beside percent": (with_column("seed", range(4), 100 * SHARES), "is 'seed' a candidate"),
     "seed beside corners": (lines(CORNERS.assign(seed=[5, 6, 7])), "is 'seed' a candidate"),
+    "seed beside counts of one total": (with_column("seed", range(4), (8000 * SHARES).astype(int)), "is 'seed' a cand"),
     "total of counts": (with_column("tokens", 8000, (8000 * SHARES).astype(int)), "is 'tokens' a candidate"),
     "learning rate": (with_column("lr", [0.3, 0.1, 0.03, 0.2]), "is 'lr' a candidate"),
     "two phases": (lines(SHARES.add_prefix("phase_0_").join(LATER.add_prefix("phase_1_"))), "'phase_0' and 'phase_1'"),

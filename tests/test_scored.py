@@ -223,6 +223,12 @@ def test_a_mixture_is_ranked_once_by_its_mean(repeated):
     assert once.take([0]).places(repeated)["place"].max() <= 13, "five seeds of a rival are one rival"
 
 
+def test_a_family_called_as_a_column_of_ours_has_no_place(many):
+    other = replace(many, tasks=many.tasks.assign(family="macro", unit="bpb", higher_is_better=False))
+    with pytest.raises(Refusal, match="a family is called 'macro'"):
+        other.places(other)
+
+
 def test_the_noise_is_that_of_one_score(repeated, many):
     assert repeated.noise.to_dict() == pytest.approx(dict.fromkeys(TASKS.index, 0.01), rel=0.35)
     groups = [repeated.scores[repeated.groups == number] for number in range(12)]

@@ -21,7 +21,7 @@ import pandas as pd
 from jaxtyping import UInt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from demix_nb import store
+from demix_nb import options, store
 from demix_nb.lab import clean as cleaning
 from demix_nb.lab import own
 from demix_nb.lab.clean import REASONS, Cleaned, check_amount, clean, drop_leaks, size_of
@@ -32,7 +32,6 @@ from demix_nb.store import Refusal
 
 TABLE = "corpora.csv"
 END = "<|endoftext|>"  # follows every document
-BYTES = 256  # tokens that a byte-level vocabulary begins with
 TOKENIZER_BYTES = 1_000_000  # text of each candidate that the tokenizer learns from
 
 
@@ -94,7 +93,7 @@ def build(
     Raises Refusal for sizes out of range, for missing, unreadable or too little text, for families that do not fit the
     candidates, and where the folder cannot be written.
     """
-    check_sizes(megabytes, vocab_size, heldout_kb)
+    options.check(megabytes=float(megabytes), vocab_size=vocab_size, heldout_kb=float(heldout_kb))
     directory, builtin = Path(directory), sources == "builtin"
     readers = BUILTIN if builtin else own.readers(Path(sources))
     check_candidates(list(readers), general)
@@ -176,14 +175,6 @@ def _clear(directory: Path) -> None:
         (directory / "corpora.json").unlink(missing_ok=True)
     except OSError as error:
         raise Refusal(f"cannot write to {directory}: {error.strerror}; choose another folder") from error
-
-
-def check_sizes(megabytes: float, vocab_size: int, heldout_kb: float) -> None:
-    """Raise Refusal for amounts of text that are not positive and for a vocabulary without room for every byte."""
-    if not (megabytes > 0 and heldout_kb > 0):
-        raise Refusal(f"megabytes is {megabytes} and heldout_kb {heldout_kb}; both are amounts of text, above 0")
-    if vocab_size <= BYTES:
-        raise Refusal(f"vocab_size is {vocab_size}, but it must be above {BYTES}: every byte and the end of text")
 
 
 def check_candidates(candidates: list[str], general: str) -> None:

@@ -20,6 +20,7 @@ from lm_eval.evaluator import evaluate
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from demix_nb.options import check
 from demix_nb.schemas import BESIDE_FAMILIES
 from demix_nb.scoring.library import TASKS, rules, ships
 from demix_nb.scoring.reader import BATCH_TOKENS, LiveModel, quiet
@@ -75,6 +76,7 @@ class Suite:
         permission, that has no answer that fits the context, or whose first metric is not one that it reports, or has
         no direction (`higher_is_better`), or the other one than lm-eval's metric of that name.
         """
+        check(window=context, **({} if limit is None else {"limit": limit}))
         how = {"limit": limit, "seed": seed, "unsafe_code": unsafe_code}
         with quiet():
             live, by_suite = LiveModel(tokenizer, context, batch_tokens, as_lm_eval), find(names, heldout, include_path)

@@ -80,8 +80,8 @@ PILE, LOSS = "train_the_pile_pile_cc", "metric/the_pile_pile_cc_val_loss"
 BROKEN = {
     "sum": ("test_mixture_60m.csv", put(2, PILE, 3.0), "row '2' sums to .*'Pile-CC'"),
     "negative": ("train_mixture_1m.csv", put(1, PILE, -0.1), "row '1', column 'Pile-CC' is negative"),
-    "nan share": ("train_mixture_1m.csv", put(3, PILE, np.nan), f"row '3', column '{PILE}' holds 'nan'"),
-    "nan loss": ("test_pile_loss_1B.csv", put(4, LOSS, np.nan), f"row '4', column '{LOSS}' holds 'nan'"),
+    "nan share": ("train_mixture_1m.csv", put(3, PILE, np.nan), f"row '3', column '{PILE}' holds nothing"),
+    "nan loss": ("test_pile_loss_1B.csv", put(4, LOSS, np.nan), f"row '4', column '{LOSS}' holds nothing"),
     "text": ("test_pile_loss_1B.csv", lambda t: t.astype(object).pipe(put(0, LOSS, "oops")), "holds 'oops'"),
     "missing column": ("test_mixture_1m.csv", lambda t: t.drop(columns=PILE), f"missing column '{PILE}'"),
     "unknown column": ("test_pile_loss_1m.csv", lambda t: t.assign(extra=1.0), "unknown column 'extra'"),
