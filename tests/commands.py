@@ -5,9 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
-from typing import ClassVar
 
 import psutil
 import yaml
@@ -19,14 +17,11 @@ SCORED = 40  # scores in the cache when the second kill comes: more than noteboo
 class Command:
     """`demix-nb run` in a process of its own; what it prints goes to a file beside the run's folder."""
 
-    running: ClassVar[list[subprocess.Popen]] = []
-
     def __init__(self, run_dir: Path, *arguments: str, profile: str = "smoke") -> None:
         self.log = run_dir.with_name(f"{run_dir.name}.log")
         command = [sys.executable, "-m", "demix_nb", "run", "--profile", profile, "--run-dir", str(run_dir), *arguments]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT)
-        self.running.append(self.process)
 
     def finish(self, timeout: float = 1200.0) -> str:
         """Wait for the end; return what was printed, which must not be an error."""
@@ -43,12 +38,6 @@ class Command:
             assert time.monotonic() < deadline, "the run never got there"
             time.sleep(0.05)
         end(self.process)
-
-    @classmethod
-    def end_all(cls) -> None:
-        """End what is still running, where the tests end before it."""
-        for process in cls.running:
-            end(process)
 
 
 def end(process: subprocess.Popen) -> None:
@@ -80,9 +69,9 @@ def run_story(run_dir: Path) -> tuple[Path, str, dict[Path, int]]:
     return run_dir, Command(run_dir).finish(), left
 
 
-def run_study(story: Future, run_dir: Path) -> tuple[Path, str]:
+def run_study(story: Path, run_dir: Path) -> tuple[Path, str]:
     """Run the steps of the study profile at `smoke`, and the papers beside them, in a copy of the story's folder."""
-    shutil.copytree(story.result()[0], run_dir)
+    shutil.copytree(story, run_dir)
     alone = ("-p", "workers=1")  # other tests run beside it
     profiles = yaml.safe_load((REPOSITORY / "notebooks" / "profiles.yml").read_text(encoding="utf-8"))
     return run_dir, Command(

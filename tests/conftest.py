@@ -1,12 +1,15 @@
 """Array shapes and argument types in annotations are checked while tests run; paths to optional source data."""
 
-from concurrent.futures import ThreadPoolExecutor
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything counts cores: each has a process of its own already
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 from beartype import BeartypeConf, beartype
-from commands import REPOSITORY, Command, run_story, run_study
+from commands import REPOSITORY, run_story, run_study
 from jaxtyping import install_import_hook
 
 checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome where a float is asked for
@@ -82,33 +85,28 @@ def small_study(small_data, tmp_path_factory):
     return study
 
 
-@pytest.fixture(scope="session", autouse=True)
-def ahead(request, tmp_path_factory):
-    """Begin the runs that take minutes with the first test, beside the unit tests, where any test waits for them."""
-    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
-    with ThreadPoolExecutor(1) as pool:
-        folder = tmp_path_factory.mktemp("ahead")
-        story = pool.submit(run_story, folder / "smoke") if asked & {"story", "study"} else None
-        yield {"story": story, "study": pool.submit(run_study, story, folder / "study") if "study" in asked else None}
-        pool.shutdown(wait=False, cancel_futures=True)
-        Command.end_all()
-
-
 @pytest.fixture(scope="session")
-def story(ahead):
+def story(tmp_path_factory):
     """Return the run's folder, what the finishing run printed, and what the two killed ones had left."""
-    return ahead["story"].result()
+    return run_story(tmp_path_factory.mktemp("story") / "run")
 
 
 @pytest.fixture(scope="session")
-def study(ahead):
+def study(story, tmp_path_factory):
     """Return the folder of the studies' run, which began as a copy of the story's, and what it printed."""
-    return ahead["study"].result()
+    return run_study(story[0], tmp_path_factory.mktemp("study") / "run")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run unit tests first, then notebooks, then the browser: what is quick to fail fails first."""
+    """Run unit tests first, then notebooks, then the browser: what is quick to fail fails first.
+
+    Tests are dealt to two processes; those that look at one run, or at one wheel, stay together.
+    """
     items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in ("browser", "notebooks", "slow")])
+    for item in items:
+        for fixture in {"story", "wheel"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(fixture))
 
 
 # --- what measures models is tested with: made once per module, of `fixtures_scoring`
