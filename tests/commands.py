@@ -18,6 +18,7 @@ class Command:
     """`demix-nb run` in a process of its own; what it prints goes to a file beside the run's folder."""
 
     def __init__(self, run_dir: Path, *arguments: str, profile: str = "smoke") -> None:
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
         self.log = run_dir.with_name(f"{run_dir.name}.log")
         command = [sys.executable, "-m", "demix_nb", "run", "--profile", profile, "--run-dir", str(run_dir), *arguments]
         with self.log.open("w") as log:

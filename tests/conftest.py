@@ -1,6 +1,7 @@
 """Array shapes and argument types in annotations are checked while tests run; paths to optional source data."""
 
 import os
+import pickle
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything counts cores: each has a process of its own already
 
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 from beartype import BeartypeConf, beartype
 from commands import REPOSITORY, run_story, run_study
+from filelock import FileLock
 from jaxtyping import install_import_hook
 
 checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome where a float is asked for
 hook = install_import_hook("demix_nb", f"{__name__}.checker")
 
+SHARED_RUNS = ("study", "story", "wheel")  # fixtures that take minutes, in the order in which they name a group
 SHARED = REPOSITORY.parent / "shared"
 
 
@@ -87,8 +90,17 @@ def small_study(small_data, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def story(tmp_path_factory):
-    """Return the run's folder, what the finishing run printed, and what the two killed ones had left."""
-    return run_story(tmp_path_factory.mktemp("story") / "run")
+    """Return the run's folder, what the finishing run printed, and what the two killed ones had left.
+
+    It is run once, by whichever of the processes that share the tests asks first; the other waits.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    told = base / "story.pickle"
+    with FileLock(base / "story.lock"):
+        if not told.exists():
+            told.write_bytes(pickle.dumps(run_story(base / "story" / "run")))
+    return pickle.loads(told.read_bytes())
 
 
 @pytest.fixture(scope="session")
@@ -99,14 +111,21 @@ def study(story, tmp_path_factory):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run unit tests first, then notebooks, then the browser: what is quick to fail fails first.
+    """Deal tests to two processes: one begins with the story, which takes longest, the other with the unit tests.
 
-    Tests are dealt to two processes; those that look at one run, or at one wheel, stay together.
+    Then come the studies, and last the browser. Tests that look at one run, or at one wheel, stay together.
     """
-    items.sort(key=lambda item: [bool(item.get_closest_marker(name)) for name in ("browser", "notebooks", "slow")])
+    groups = {item: _group(item) for item in items}
+    marks = ("browser", "notebooks", "slow")
+    items.sort(key=lambda item: [groups[item] != "story", *(bool(item.get_closest_marker(name)) for name in marks)])
     for item in items:
-        for fixture in {"story", "wheel"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(fixture))
+        if groups[item]:
+            item.add_marker(pytest.mark.xdist_group(groups[item]))
+
+
+def _group(item: pytest.Item) -> str:
+    uses = getattr(item, "fixturenames", ())
+    return "browser" if item.get_closest_marker("browser") else next((n for n in SHARED_RUNS if n in uses), "")
 
 
 # --- what measures models is tested with: made once per module, of `fixtures_scoring`

@@ -324,26 +324,55 @@ MAY = (
 )  # two ways to read it
 
 
+def put_somewhere(cells, mark, packed, folder):
+    path = folder / ("random.csv.gz" if packed else "random.csv")
+    content = lines(cells, mark).encode()
+    path.write_bytes(gzip.compress(content) if packed else content)
+    return path
+
+
+def check_sentence(refusal, fault, cells):
+    assert "\n" not in str(refusal) or any("\n" in name for name in [*cells, *cells.index])
+    assert fault or any(reason in str(refusal) for reason in MAY), refusal
+
+
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(tables())
 def test_a_random_table_is_read_to_its_values_or_refused_in_one_sentence(tmp_path_factory, made):
     counts, scale, fault, form, mark, packed, draw = made
     cells, shares = spelt(counts, scale, form)
     cells = spoil(cells, fault, draw) if fault else cells
-    path = tmp_path_factory.getbasetemp() / ("random.csv.gz" if packed else "random.csv")
-    content = lines(cells, mark).encode()
-    path.write_bytes(gzip.compress(content) if packed else content)
+    path = put_somewhere(cells, mark, packed, tmp_path_factory.getbasetemp())
     try:
         read, _ = reading.mixtures(path)
     except Refusal as refusal:
         event("refused")
-        assert "\n" not in str(refusal) or any("\n" in name for name in [*counts, *counts.index])
-        assert fault or any(reason in str(refusal) for reason in MAY), refusal
+        check_sentence(refusal, fault, cells)
         return
     event("read")
     assert fault is None
     pd.testing.assert_frame_equal(read, shares, check_names=False, atol=1e-9, rtol=0)
-    store.write(read, path.with_name("ours.csv"), "mixtures")
-    pd.testing.assert_frame_equal(
-        store.read(path.with_name("ours.csv"), "mixtures"), read, atol=1e-9, rtol=0, check_dtype=False
-    )
+    ours = store.write(read, path.with_name("ours.csv"), "mixtures")
+    again = store.read(ours, "mixtures")
+    pd.testing.assert_frame_equal(again, read, atol=1e-9, rtol=0, check_dtype=False)
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(tables(), st.sampled_from([1.0, -1.0, 1e-12, 1e12]))
+def test_random_scores_are_read_to_their_values_or_refused_in_one_sentence(tmp_path_factory, made, factor):
+    counts, scale, fault, form, mark, packed, draw = made
+    fault = None if fault == "negative" else fault  # a score may be
+    cells, _ = spelt(counts, scale, form)
+    cells = cells if scale == "signs" else cells.map(lambda cell: repr(float(cell) * factor))
+    cells = spoil(cells, fault, draw) if fault else cells
+    path = put_somewhere(cells, mark, packed, tmp_path_factory.getbasetemp())
+    try:
+        read = reading.scores(path)
+    except Refusal as refusal:
+        check_sentence(refusal, fault, cells)
+        return
+    assert fault is None
+    true = cells.map(lambda cell: float(cell.rstrip("%")) / 100 if scale == "signs" else float(cell))
+    pd.testing.assert_frame_equal(read, true, check_names=False, rtol=1e-15, atol=0)
