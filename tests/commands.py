@@ -11,6 +11,7 @@ import psutil
 import yaml
 
 REPOSITORY = Path(__file__).parent.parent
+ALONE = ("-p", "workers=1")  # a worker takes seconds to start, and other tests run beside
 SCORED = 40  # scores in the cache when the second kill comes: more than notebooks 01 and 02 make
 
 
@@ -73,8 +74,7 @@ def run_story(run_dir: Path) -> tuple[Path, str, dict[Path, int]]:
 def run_study(story: Path, run_dir: Path) -> tuple[Path, str]:
     """Run the steps of the study profile at `smoke`, and the papers beside them, in a copy of the story's folder."""
     shutil.copytree(story, run_dir)
-    alone = ("-p", "workers=1")  # other tests run beside it
     profiles = yaml.safe_load((REPOSITORY / "notebooks" / "profiles.yml").read_text(encoding="utf-8"))
     return run_dir, Command(
-        run_dir, *profiles["study"]["steps"], *alone, "-p", f"results={run_dir / 'tables'}"
+        run_dir, *profiles["study"]["steps"], *ALONE, "-p", f"results={run_dir / 'tables'}"
     ).finish()

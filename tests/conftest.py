@@ -111,13 +111,14 @@ def study(story, tmp_path_factory):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal tests to two processes: one begins with the story, which takes longest, the other with the unit tests.
+    """Deal tests to three processes: one begins with the story, one waits for it to go on with the studies.
 
-    Then come the studies, and last the browser. Tests that look at one run, or at one wheel, stay together.
+    The third begins with the unit tests; the browser comes last. Tests that look at one run, or at one wheel, stay
+    together.
     """
     groups = {item: _group(item) for item in items}
-    marks = ("browser", "notebooks", "slow")
-    items.sort(key=lambda item: [groups[item] != "story", *(bool(item.get_closest_marker(name)) for name in marks)])
+    first, marks = {"story": 0, "study": 1}, ("browser", "notebooks", "slow")
+    items.sort(key=lambda item: [first.get(groups[item], 2), *(bool(item.get_closest_marker(name)) for name in marks)])
     for item in items:
         if groups[item]:
             item.add_marker(pytest.mark.xdist_group(groups[item]))

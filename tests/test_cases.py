@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from commands import Command
+from commands import ALONE, Command
 from conftest import REPOSITORY
 
 from demix_nb import interactions, reading, store
@@ -131,7 +131,7 @@ def both(case, tmp_path):
 
 @pytest.mark.notebooks
 def test_repeats_and_a_constant_metric_go_through_the_regression(both, tmp_path):
-    printed = Command(tmp_path / "run", "04", *of(both)).finish()
+    printed = Command(tmp_path / "run", "04", *ALONE, *of(both)).finish()
     found = store.read(tmp_path / "run" / "summary" / "04_regression.csv", "summary")["value"]
     assert found["left out, nothing to learn"] == "humaneval" and "humaneval" in printed
     assert float(found["its mean ρ on held out"]) > 0.9 and found["runs fitted"] == "35"
@@ -139,6 +139,6 @@ def test_repeats_and_a_constant_metric_go_through_the_regression(both, tmp_path)
 
 @pytest.mark.notebooks
 def test_shares_of_many_candidates_go_through_the_interactions(case, tmp_path):
-    printed = Command(tmp_path / "run", "06", *of(case("many-domains"))).finish()
+    printed = Command(tmp_path / "run", "06", *ALONE, *of(case("many-domains"))).finish()
     found = store.read(tmp_path / "run" / "summary" / "06_domain_interactions.csv", "summary")["value"]
     assert 0 < float(found["step of share"]) < 0.1 and "step of share" in printed

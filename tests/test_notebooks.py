@@ -4,7 +4,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from commands import REPOSITORY, SCORED, Command, times
+from commands import ALONE, REPOSITORY, SCORED, Command, times
 
 from demix_nb import store
 from demix_nb.mixtures import recipe
@@ -55,7 +55,7 @@ def test_a_second_run_does_nothing(story):
 def test_a_cap_and_another_predictor_change_only_the_search(story):
     run_dir, _, _ = story
     before = times("models/*/training.json", run_dir)
-    printed = Command(run_dir, "search", "-p", "caps={code_cpp: 0.05}").finish()
+    printed = Command(run_dir, "search", *ALONE, "-p", "caps={code_cpp: 0.05}").finish()
     assert printed.count("up to date") == 2
     answer = yaml.safe_load((run_dir / "mixture.yaml").read_text())
     assert answer["mixture"]["code_cpp"] <= 0.05 + 1e-6 and answer["caps"] == {"code_cpp": 0.05}
@@ -63,7 +63,7 @@ def test_a_cap_and_another_predictor_change_only_the_search(story):
 
 
 def test_regmix_is_replayed_from_a_folder(shared, tmp_path):
-    printed = Command(tmp_path / "run", "paper_regmix", "-p", f"regmix_dir={shared / 'regmix'}").finish()
+    printed = Command(tmp_path / "run", "paper_regmix", *ALONE, "-p", f"regmix_dir={shared / 'regmix'}").finish()
     assert "[1/1] paper_regmix" in printed
     assert len(times("figures/regmix_*.png", tmp_path / "run")) >= 10
 
@@ -72,7 +72,9 @@ def test_regmix_as_own_runs_trains_nothing_and_predicts_what_was_held_out(shared
     files = {"mixtures_csv": "train_mixture_1m.csv", "scores_csv": "train_pile_loss_1m.csv"}
     given = [f"{name}={shared / 'regmix' / file}" for name, file in files.items()]
     given += ["learners=[ridge, gaussian_process]", "curve_sizes=[16, 64]", "subsets=2"]
-    printed = Command(tmp_path / "run", *[part for text in given for part in ("-p", text)], profile="regmix").finish()
+    printed = Command(
+        tmp_path / "run", *ALONE, *[part for text in given for part in ("-p", text)], profile="regmix"
+    ).finish()
     assert "[1/1] 04_regression" in printed
     found = store.read(tmp_path / "run" / "summary" / "04_regression.csv", "summary")["value"]
     assert found["best predictor out of fold"] == "gaussian_process"
@@ -96,7 +98,7 @@ def own_checkpoints(tmp_path):
 
 def run_merging(run_dir, given):
     pairs = [part for name, value in given.items() for part in ("-p", f"{name}={value}")]
-    printed = Command(run_dir, "02", *pairs).finish()
+    printed = Command(run_dir, "02", *ALONE, *pairs).finish()
     assert "[1/1] 02_merging" in printed  # and nothing of notebook 01
     return nbformat.read(run_dir / "notebooks" / "02_merging.ipynb", as_version=4)
 
