@@ -125,7 +125,7 @@ def _too_many(weights: pd.DataFrame) -> list[str]:
     whole = [name for name in weights if (weights[name] % 1 == 0).all() and weights[name].nunique() > 1]
     for odd in [[name] for name in weights] + [whole]:
         rest = weights.drop(columns=odd)
-        if len(rest.columns) > 1 and _of_one_sum(rest) and not _of_one_sum(weights):
+        if len(rest.columns) > 1 and ((_plain(rest) and not _plain(weights)) or (_level(rest) and not _level(weights))):
             return odd
     for name in weights:
         if len(weights) > 2 and np.allclose(weights[name], weights.drop(columns=name).sum(axis=1), rtol=1e-6):
@@ -133,11 +133,15 @@ def _too_many(weights: pd.DataFrame) -> list[str]:
     return []
 
 
-def _of_one_sum(weights: pd.DataFrame) -> bool:
-    """Whether rows sum to 1 or 100 each, or three and more of them to whatever it is."""
+def _plain(weights: pd.DataFrame) -> bool:
+    """Whether rows are shares or percent."""
+    return _sum_to(weights, 1.0) or _sum_to(weights, 100.0)
+
+
+def _level(weights: pd.DataFrame) -> bool:
+    """Whether three rows or more have one sum, whatever it is."""
     sums = weights.sum(axis=1)
-    alike = len(sums) > 2 and sums.min() > 0 and np.ptp(sums) <= EQUAL * sums.max()
-    return bool(alike) or _sum_to(weights, 1.0) or _sum_to(weights, 100.0)
+    return len(sums) > 2 and bool(sums.min() > 0 and np.ptp(sums) <= EQUAL * sums.max())
 
 
 def _phases(weights: pd.DataFrame) -> list[str]:

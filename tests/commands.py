@@ -73,7 +73,7 @@ def run_story(run_dir: Path) -> tuple[Path, str, dict[Path, int]]:
 
 def run_study(story: Path, run_dir: Path) -> tuple[Path, str]:
     """Run the steps of the study profile at `smoke`, and the papers beside them, in a copy of the story's folder."""
-    shutil.copytree(story, run_dir)
+    shutil.copytree(story, run_dir, ignore=shutil.ignore_patterns("run.lock"))
     profiles = yaml.safe_load((REPOSITORY / "notebooks" / "profiles.yml").read_text(encoding="utf-8"))
     return run_dir, Command(
         run_dir, *profiles["study"]["steps"], *ALONE, "-p", f"results={run_dir / 'tables'}"

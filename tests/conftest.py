@@ -17,7 +17,7 @@ from jaxtyping import install_import_hook
 checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome where a float is asked for
 hook = install_import_hook("demix_nb", f"{__name__}.checker")
 
-SHARED_RUNS = ("study", "story", "wheel")  # fixtures that take minutes, in the order in which they name a group
+FIRST = {"test_exercises.py": 0, "test_studies.py": 1}  # what looks at the runs that take longest
 SHARED = REPOSITORY.parent / "shared"
 
 
@@ -109,24 +109,14 @@ def study(story, tmp_path_factory):
     return run_study(story[0], tmp_path_factory.mktemp("study") / "run")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal tests to three processes: one begins with the story, one waits for it to go on with the studies.
+    """Order the files that are dealt to three processes, a file to one of them.
 
-    The third begins with the unit tests; the browser comes last. Tests that look at one run, or at one wheel, stay
-    together.
+    One begins with the story, one waits for it to go on with the studies; the third begins with the unit tests, what is
+    quick to fail first. The browser comes last.
     """
-    groups = {item: _group(item) for item in items}
-    first, marks = {"story": 0, "study": 1}, ("browser", "notebooks", "slow")
-    items.sort(key=lambda item: [first.get(groups[item], 2), *(bool(item.get_closest_marker(name)) for name in marks)])
-    for item in items:
-        if groups[item]:
-            item.add_marker(pytest.mark.xdist_group(groups[item]))
-
-
-def _group(item: pytest.Item) -> str:
-    uses = getattr(item, "fixturenames", ())
-    return "browser" if item.get_closest_marker("browser") else next((n for n in SHARED_RUNS if n in uses), "")
+    marks = ("browser", "notebooks", "slow")
+    items.sort(key=lambda item: [FIRST.get(item.path.name, 9), *(bool(item.get_closest_marker(m)) for m in marks)])
 
 
 # --- what measures models is tested with: made once per module, of `fixtures_scoring`

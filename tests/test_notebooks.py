@@ -1,14 +1,13 @@
 """The whole story at profile `smoke`, through the command a user calls: killed twice, resumed, finished, skipped."""
 
 import nbformat
-import pandas as pd
 import pytest
 import yaml
 from commands import ALONE, REPOSITORY, SCORED, Command, times
 
 from demix_nb import store
 from demix_nb.mixtures import recipe
-from demix_nb.running import estimate, runner
+from demix_nb.running import runner
 
 pytestmark = pytest.mark.notebooks
 
@@ -132,22 +131,6 @@ def test_without_tasks_and_text_nothing_is_scored_and_all_else_is_shown(own_chec
     shown = str(run_merging(tmp_path / "run", given).cells)
     assert "nothing is scored: give lm-eval tasks" in shown and "grown by" in shown
     assert not (tmp_path / "run" / "tables").exists()
-
-
-def test_the_study_runs_and_the_papers_are_read_beside_it(story, study):
-    run_dir, printed = study
-    steps = runner.profiles()["study"]["steps"]
-    told = [estimate.budgets(step) for step in runner.plan(steps, "smoke", {}, run_dir) if step.name in steps]
-    before = len(times("models/*/training.json", story[0]))
-    assert printed.count("up to date") == 2, "notebooks 01 and 03 were run before"
-    assert len(times("models/*/training.json", run_dir)) - before == sum(map(len, told)), "as a dry run says"
-    strategies = store.read(run_dir / "tables" / "strategies.csv", "quality")
-    assert strategies.groupby("strategy").size().nunique() == 1 and strategies["strategy"].nunique() >= 15
-    partition = store.read(run_dir / "tables" / "partition_quality.csv", "quality")
-    assert set(partition["candidates"]) == {7, 15}
-    for paper in ("demix", "mergemix"):
-        claims = pd.read_csv(run_dir / "tables" / f"evidence_{paper}.csv")
-        assert len(claims) >= 7 and claims[["printed", "ours"]].notna().all(axis=None)
 
 
 @pytest.mark.parametrize("step", [name for name in runner.STORY if runner.STEPS[name].needs])

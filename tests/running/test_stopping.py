@@ -112,7 +112,9 @@ def test_a_signal_ends_all_and_the_next_run_goes_on(tmp_path, scene, signum):
     (run_dir / "go").write_text("")
     (run_dir.parent / "go").write_text("")
     _, told = (again := start(tmp_path, cell)).communicate(timeout=60)
-    assert (again.returncode, told) == (0, "")
+    # on a machine under load ipykernel's event loop may say at the kernel's end that it was cut short
+    ours = [line for line in told.splitlines() if not line.lower().startswith("task")]
+    assert (again.returncode, ours) == (0, [])
     assert len(list(run_dir.glob("done-*"))) == files
     assert {path.name for path in run_dir.glob("stamps/*")} == {"01_first.json"}
 
