@@ -19,9 +19,8 @@ from numpy import ndarray
 from scipy.stats import rankdata
 
 from demix_nb.intervals import interval, spearman
-from demix_nb.schemas import BESIDE_FAMILIES
 from demix_nb.scored import Scored
-from demix_nb.store import Refusal
+from demix_nb.store import Refusal, check_families
 
 CEILING, TRAINED = "ceiling", "trained"  # kinds of proxy with a part of their own: a second seed, short training
 TRUSTED = 0.5  # least ρ of the macro rank, over its whole interval, for a proxy to be used without care; ours
@@ -97,8 +96,7 @@ def _resampled(
 
 def _families(kinds: Sequence[Scored], references: Scored) -> list[pd.DataFrame]:
     """Return the family scores of the mixtures all share, of each kind and last of the references, on their tasks."""
-    if taken := BESIDE_FAMILIES.intersection(references.tasks["family"]):
-        raise Refusal(f"a family is called {min(taken)!r}, as a measure or a column of ours is; call it otherwise")
+    check_families(references.tasks["family"])
     shared = [name for name in references.names if all(name in kind.scores.index for kind in kinds)]
     if len(shared) < MIN_REFERENCES:
         raise Refusal(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
+from yaml import YAMLError
 
 from demix_nb import sheets
 from demix_nb.ranges import TYPES, closest
@@ -54,7 +55,7 @@ def given(name: str, value: object, default: object) -> object:
     if isinstance(value, str) and not isinstance(default, str):
         value = _read(name, value, default)
     value = typed(value, default, name)
-    if value != default:
+    if name in TYPES and value != default:
         check(**{name: value})
     return value
 
@@ -62,11 +63,8 @@ def given(name: str, value: object, default: object) -> object:
 def check(**options: object) -> None:
     """Refuse an option that cannot be what it is, by name and with the remedy; tuples and NumPy's numbers may pass."""
     for name, value in options.items():
-        if name not in TYPES:
-            continue
-        plain = _plain(value)
         try:
-            TypeAdapter(TYPES[name]).validate_python(plain, strict=True)
+            TypeAdapter(TYPES[name]).validate_python(_plain(value), strict=True)
         except ValidationError as error:
             own = [problem["ctx"]["error"] for problem in error.errors() if problem["type"] == "value_error"]
             remedy = own[0] if own else f"it must be {described(name, value)}"
@@ -83,9 +81,13 @@ def _plain(value: object) -> object:
 def _read(name: str, text: str, default: object) -> object:
     """What a text spells; names in it stay text, and what spells nothing is left for `typed` to refuse."""
     try:
-        plain = sheets.plain(text)
+        plain, twice = sheets.spelt(text)
+    except YAMLError:
+        return text
     except Refusal as refusal:
         raise Refusal(f"{name}: {refusal}") from refusal
+    if twice:
+        raise Refusal(f"{name}: {twice[0]!r} stands twice; keep one")
     if isinstance(default, bool):
         return sheets.TRUTH.get(plain.lower(), text) if isinstance(plain, str) else text
     if isinstance(default, int | float):
@@ -99,11 +101,11 @@ def _read(name: str, text: str, default: object) -> object:
 
 def _number(text: str, default: float) -> object:
     """The number that a text spells, a whole one where the default is whole (`1e6` is); else the text."""
-    try:
-        number = float(text) if "_" not in text else None  # to Python, 1_0 is ten
-    except ValueError:
+    if "_" in text:  # to Python, 1_0 is ten
         return text
-    if number is None:
+    try:
+        number = float(text)
+    except ValueError:
         return text
     return int(number) if isinstance(default, int) and number % 1 == 0 else number
 

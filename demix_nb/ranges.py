@@ -7,7 +7,7 @@ notebook's own is given, so that nothing heavy is imported for a default.
 
 import difflib
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +20,12 @@ from demix_nb.store import Refusal
 
 def closest(name: str, known: Sequence[str]) -> str:
     """Return the end of an error message that lists the known names, nearest first."""
-    near = [f"did you mean {hit}? " for hit in difflib.get_close_matches(name, known, n=1)]
-    return "".join(near) + f"known: {', '.join(sorted(known))}"
+    return near(name, known, "did you mean {}? ") + f"known: {', '.join(sorted(known))}"
+
+
+def near(name: str, known: Iterable[str], told: str) -> str:
+    """Return `told` with the known name that is nearest; nothing where none is near."""
+    return "".join(map(told.format, difflib.get_close_matches(name, known, n=1)))
 
 
 def choice(known: Callable[[], Collection[str]], what: str) -> Any:
@@ -212,6 +216,8 @@ TYPES: dict[str, Any] = {
     "drop": number("a share, above 0 and below 1", gt=0, lt=1),
     "dynamic_seeds": Count,
     # arguments of functions that no notebook has
+    "sizes": Sizes,
+    "n": Size,
     "tokens": Size,
     "budget": Positive,
     # everywhere

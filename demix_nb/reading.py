@@ -1,4 +1,4 @@
-"""The door for what other people have: mixtures, scores and tasks, checked, and what was repaired.
+"""The door for other people's mixtures, scores and tasks: they are checked, and what was repaired is said.
 
 Mixtures come as CSV, YAML or JSON, as shares, percent or counts; scores and tasks as CSV (`sheets` says what counts as
 one). Whatever passes is a mixture table, a score table, a task table or a `Scored`; whatever does not is refused by
@@ -6,7 +6,6 @@ file, row and column. What could be read in two ways is refused, too: a column t
 a mixture that nobody trained.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pandas as pd
 
 from demix_nb import DATA, sheets
 from demix_nb.mixtures import SUM_TOLERANCE, validate
+from demix_nb.ranges import near
 from demix_nb.scored import Scored, describe
 from demix_nb.store import Refusal
 
@@ -40,7 +40,8 @@ def mixtures(path: str | Path, candidates: Sequence[str] | None = None) -> tuple
     path = there(path, "mixture", "a .csv, .yaml or .json file")
     is_table = sheets.suffix(path) in sheets.TABLES
     weights = _table(path, candidates) if is_table else _entries(path, candidates)
-    for row, column in np.argwhere(weights.to_numpy() < 0):
+    if len(negative := np.argwhere(weights.to_numpy() < 0)):
+        row, column = negative[0]
         name, value = weights.columns[column], weights.iat[row, column]
         raise Refusal(f"{path.name}: entry {weights.index[row]!r} has weight {value:g} for {name!r}; "
                       "weights are not negative")  # fmt: skip
@@ -92,8 +93,8 @@ def _weights(path: Path, entry: str, given: Mapping[str, Any], candidates: Seque
 
 def _check_known(path: Path, entry: str, names: list[str], candidates: Sequence[str] | None) -> None:
     if unknown := [name for name in names if candidates is not None and name not in candidates]:
-        near = "".join(f"; did you mean {hit}?" for hit in difflib.get_close_matches(unknown[0], candidates, n=1))
-        raise Refusal(f"{path.name}: entry {entry!r} names unknown candidate {unknown[0]!r}{near or ';'} "
+        hint = near(unknown[0], candidates, "did you mean {!r}? ")
+        raise Refusal(f"{path.name}: entry {entry!r} names unknown candidate {unknown[0]!r}; {hint}"
                       f"candidates: {', '.join(candidates)}")  # fmt: skip
 
 
@@ -198,17 +199,15 @@ def tasks(path: str | Path, scored: Sequence[str]) -> pd.DataFrame:
     if missing := [name for name in FACTS if name not in cells]:
         raise Refusal(f"{path.name}: no column {missing[0]!r}; it has {', '.join(cells)}")
     if unknown := [name for name in cells if name not in (*FACTS, *MORE)]:
-        near = difflib.get_close_matches(unknown[0], (*FACTS, *MORE), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join((*FACTS, *MORE))}"
-        raise Refusal(f"{path.name}: unknown column {unknown[0]!r}; {hint}")
-    for kind, odd, remedy in (
-        ("task without scores", [name for name in cells.index if name not in scored], "the scores' columns are"),
-        ("scores without a task", [name for name in scored if name not in cells.index], "the tasks are"),
+        hint = near(unknown[0], (*FACTS, *MORE), "did you mean {!r}? ")
+        raise Refusal(f"{path.name}: unknown column {unknown[0]!r}; {hint}known are {', '.join((*FACTS, *MORE))}")
+    for kind, ours, theirs, whose in (
+        ("task without scores", list(cells.index), list(scored), "the scores' columns are"),
+        ("scores without a task", list(scored), list(cells.index), "the tasks are"),
     ):
-        if odd:
-            names = scored if "without scores" in kind else list(cells.index)
-            near = "".join(f"did you mean {hit!r}? " for hit in difflib.get_close_matches(odd[0], names, n=1))
-            raise Refusal(f"{path.name}: {odd[0]!r} is a {kind}; {near}{remedy} {', '.join(names[:12])}")
+        if odd := [name for name in ours if name not in theirs]:
+            hint = near(odd[0], theirs, "did you mean {!r}? ")
+            raise Refusal(f"{path.name}: {odd[0]!r} is a {kind}; {hint}{whose} {', '.join(theirs[:12])}")
     return _typed(cells, path.name).loc[list(scored)]
 
 

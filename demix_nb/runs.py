@@ -65,9 +65,7 @@ class Runs:
     @cached_property
     def groups(self) -> Int[np.ndarray, " mixture"]:
         """The number of each row's mixture, from 0 in order of appearance; rows with the same shares share it."""
-        steps = (self.mixtures.to_numpy() * 10**DIGITS).round().astype(np.int64)
-        mixers = np.random.default_rng(DIGITS).integers(1, 2**62, steps.shape[1])
-        return pd.factorize(steps @ mixers)[0]  # modulo 2⁶⁴: quick for a pool of a million, and never two by chance
+        return pd.factorize(_marks(self.mixtures))[0]
 
     @property
     def repeated(self) -> bool:
@@ -122,8 +120,7 @@ class Runs:
 
     def shared_with(self, other: "Runs") -> Bool[np.ndarray, " mixture"]:
         """Return, row by row, whether `other` has a mixture with the same shares (to six digits, under any name)."""
-        known = set(map(tuple, other.mixtures[self.candidates].to_numpy().round(DIGITS)))
-        return np.array([tuple(row) in known for row in self.mixtures.to_numpy().round(DIGITS)], dtype=bool)
+        return np.isin(_marks(self.mixtures), _marks(other.mixtures[self.candidates]))
 
     def split(self, share: float, *, rng: np.random.Generator) -> tuple["Runs", "Runs"]:
         """Return (the rest, a random `share` of the mixtures to hold out); all rows of a mixture are on one side.
@@ -149,6 +146,12 @@ class Runs:
         """Write `<name>_mixtures.csv` and `<name>_scores.csv` into a folder of tables, each whole or not at all."""
         for kind, table in (("mixtures", self.mixtures), ("scores", self.scores)):
             store.write(table.rename_axis("mixture"), Path(folder) / f"{name}_{kind}.csv", kind)
+
+
+def _marks(mixtures: pd.DataFrame) -> Int[np.ndarray, " mixture"]:
+    """A number for each row, the same for the same shares (to six digits); modulo 2⁶⁴ no two are alike by chance."""
+    steps = (mixtures.to_numpy() * 10**DIGITS).round().astype(np.int64)
+    return steps @ np.random.default_rng(DIGITS).integers(1, 2**62, steps.shape[1])
 
 
 def _agreed(mixtures: pd.DataFrame, scores: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:

@@ -17,8 +17,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from demix_nb import store
 from demix_nb.runs import Runs, flat
-from demix_nb.schemas import BESIDE_FAMILIES
 from demix_nb.store import Refusal
 
 
@@ -90,8 +90,7 @@ class Scored(Runs):
         rank. Families pull apart, so the best macro rank is far from 1; the place is not. Raises Refusal for a family
         that is called as a column of ours is.
         """
-        if taken := BESIDE_FAMILIES.intersection(self.tasks["family"]):
-            raise Refusal(f"a family is called {min(taken)!r}, as a column of our tables is; call it otherwise")
+        store.check_families(self.tasks["family"])
         among = references.averaged()
         rows = {name: _place(self.take([row]), among) for row, name in enumerate(self.names)}
         return pd.DataFrame(rows).T.rename_axis(index=self.mixtures.index.name)

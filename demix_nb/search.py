@@ -5,13 +5,14 @@ mixture to train on; whoever drives it may score for a week between two lines. I
 stand merged or trained proxies, a replayed table or a planted function. DeMix draws uniformly, fits a predictor, scores
 what that likes best of a fresh pool, and repeats with fewer and fewer; CLIMB draws from that top at random; RegMix has
 one round, around the natural shares; MergeMix verifies its optimum. Where a loss has a gradient, none of this is
-needed. `STRATEGIES` holds them all; `run` drives any of them. Where we differ: bounds are met by exact projection.
+needed. `STRATEGIES` holds them all, those that ask nothing too, and the search by groups (`hierarchy`); `run` drives
+any of them with a proxy.
 
-Sources: DeMix (arXiv 2602.00747) 2.4, 3; CLIMB (2504.13161); RegMix (2407.01492) 3; MergeMix (2601.17858); MixMin
-(2502.10510).
+Sources: DeMix (arXiv 2602.00747) 2.4 and 3; CLIMB (2504.13161); RegMix (2407.01492) 3; MergeMix (2601.17858); MixMin
+(2502.10510). We differ: bounds are met by exact projection, where DeMix's code clips once and rescales.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,6 +22,7 @@ from scipy.spatial.distance import cdist
 
 from demix_nb import mixtures as simplex
 from demix_nb.decide import FINALISTS, RATE, STEPS, Search, best, macro_loss, optimise, propose, refine, winner
+from demix_nb.hierarchy import advance, top_down
 from demix_nb.options import agree, check
 from demix_nb.region import Region, seed_grid, unimax
 from demix_nb.scored import Scored
@@ -35,8 +37,9 @@ CLIMB_TOP_N = 1000  # what CLIMB's next round is drawn from; the number is ours:
 SEEDS = 40  # mixtures of MergeMix's seed grid
 STAGE_SEEDS = 12  # of it in one stage of a hierarchy, which has few candidates; the number is ours
 POWER = 0.5  # of the natural shares, RegMix's code
-CHECKED = {"sizes": "rounds", "n": "searched", "pool": "pool", "top_k": "top_k"}  # option → what it is checked as
+CHECKED = ("sizes", "n", "pool", "top_k")  # options of strategies that have a range
 SAME = 1e-9  # shares nearer than this are one mixture
+
 
 # --- strategies: make(region, predictor, tasks, *, rng, **options)
 
@@ -109,65 +112,14 @@ def gradient(region, proxy, tasks, *, rng, spread=None, steps=STEPS, rate=RATE) 
     return mixture
 
 
-# --- hierarchy: any strategy over groups, then inside each
-
-
 def staged(region, predictor, tasks, *, rng, n=STAGE_SEEDS, **options) -> Search:
-    """MergeMix with a seed grid for few candidates: `n`, or two more than there are."""
+    """MergeMix with a seed grid for few candidates, as a stage of a hierarchy has: `n`, or two more than there are."""
     return mergemix(region, predictor, tasks, rng=rng, n=max(n, len(region.candidates) + 2), **options)
 
 
-def top_down(region, predictor, tasks, *, rng, groups, prior=None, flat=staged, **options) -> Search:
-    """Search the groups' shares, then inside each group with all others fixed (MergeMix, coarse and fine, Table 3).
-
-    `groups`: name → candidates; `flat`: any strategy. At first each group is filled evenly, or like `prior`. Mixtures
-    are called `<stage>/<name>`. Raises Refusal for groups that are no partition of the candidates.
-    """
-    search = partial(flat, predictor=predictor, tasks=tasks, rng=rng, **options)
-    filled = _filled(region, groups, prior)
-    mixture, totals = filled.iloc[0], pd.Series(1.0, index=list(groups))
-    if len(groups) > 1:
-        mixture = yield from _lifted(search(region.over(filled)), "groups", lambda shares: shares @ filled)
-        totals = (filled > 0).astype(float) @ mixture
-    for group, members in groups.items():
-        if len(members) > 1 and totals[group] >= simplex.SPARSE_BELOW:
-            rest = mixture.where(~mixture.index.isin(members), 0.0)
-            inner = search(region.inside(members, totals[group]))
-            mixture = yield from _lifted(inner, group, partial(_into, rest, totals[group]))
-    return mixture
-
-
-def _lifted(search: Search, stage: str, expand: Callable[[pd.DataFrame], pd.DataFrame]) -> Search:
-    """Return a search that asks in terms of all candidates for one that speaks of groups, or of the members of one."""
-    asked, found = _turn(search, None)
-    while asked is not None:
-        scored = yield expand(asked).rename(index=lambda name: f"{stage}/{name}")
-        asked, found = _turn(search, Scored(asked, scored.scores.set_axis(asked.index), scored.tasks))
-    return expand(simplex.as_table({"winner": found})).loc["winner"]
-
-
-def _into(rest: pd.Series, share: float, mixtures: pd.DataFrame) -> pd.DataFrame:
-    """Return mixtures of all candidates: `share` of them as `mixtures` say, beside the fixed `rest`."""
-    return (share * mixtures).reindex(columns=rest.index, fill_value=0.0) + rest
-
-
-def _filled(region: Region, groups: Mapping[str, Sequence[str]], prior: pd.Series | None) -> pd.DataFrame:
-    """Return group × candidate, how each group is filled: evenly or like `prior`, as near as the region allows."""
-    names = [name for members in groups.values() for name in members]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise Refusal(f"candidate {twice[0]!r} is in two groups; give it one")
-    if len(names) < 2 or not all(map(len, groups.values())):
-        raise Refusal(f"groups {dict(groups)} leave nothing to search; name two candidates, one in each group")
-    if odd := set(names) ^ set(region.candidates):
-        raise Refusal(f"{min(odd)!r} is not both a candidate and in a group; the groups must hold every candidate once")
-    weights = pd.Series(1.0, index=region.candidates) if prior is None else prior[region.candidates]
-    weights = region.nearest(weights) if region.bounded else weights  # so that one choice of shares is always allowed
-    rows = {group: weights.where(weights.index.isin(members), 0.0) for group, members in groups.items()}
-    filled = pd.DataFrame(rows).T
-    return filled.div(filled.sum(axis=1), axis=0)
-
-
 # --- the table of strategies
+
+
 @dataclass(frozen=True)
 class Strategy:
     """A way to find a mixture: `make(region, predictor, tasks, *, rng, **options)` and what is to be known about it."""
@@ -202,7 +154,7 @@ STRATEGIES = {
     "regmix": Strategy(regmix, "RegMix", "RegMix (2407.01492) 3", "trained", ("prior",), predicts=True),
     "mergemix": Strategy(mergemix, "MergeMix", "MergeMix (2601.17858)", "merged", predicts=True),
     "mergemix, top-down": Strategy(
-        top_down, "MergeMix, top-down", "MergeMix (2601.17858) Table 3", "merged", ("groups",)
+        partial(top_down, flat=staged), "MergeMix, top-down", "MergeMix (2601.17858) Table 3", "merged", ("groups",)
     ),
     "gradient": Strategy(gradient, "gradient", "MixMin (2502.10510)", "mixed", uses_gradient=True),
     "uniform": _plain("uniform", "equal shares", simplex.uniform),
@@ -218,11 +170,15 @@ STRATEGIES = {
 
 
 # --- the driver
+
+
 @dataclass(frozen=True)
 class Found:
     """What a search found: all it scored, mixture → round (from 1), the winner, and task → its predicted score.
 
-    `predicted` is empty where no predictor speaks of the winner, MergeMix's is of families; `left_out`: task → why."""
+    `predicted` is empty where no predictor speaks of the winner; MergeMix's speaks of families. `left_out`: task → why
+    the predictor could not learn it, so that it had no say in the end.
+    """
 
     scored: Scored
     rounds: pd.Series
@@ -254,12 +210,13 @@ def run(
     """
     row = _row(strategy, options)
     search = row.make(region, proxy if row.uses_gradient else predictor, tasks, rng=rng, **options)
-    seen, rounds, (asked, found) = Scored.none(tasks), {}, _turn(search, None)
+    seen, rounds = Scored.none(tasks), {}
+    asked, found = advance(search, None)
     while asked is not None:
         scored = _scored(asked, proxy, known, tasks)
         seen += scored
         rounds |= dict.fromkeys(asked.index, 1 + max(rounds.values(), default=0))
-        asked, found = _turn(search, scored)
+        asked, found = advance(search, scored)
     if not row.predicts:
         return Found(seen, pd.Series(rounds, dtype=int), found, pd.Series(dtype=float), {})
     predicted = predictor.predict(simplex.as_table({"winner": found})).scores.loc["winner"]
@@ -272,18 +229,10 @@ def _row(strategy: str | Strategy, options: Mapping[str, object]) -> Strategy:
     row = STRATEGIES[strategy] if isinstance(strategy, str) else strategy
     if missing := [name for name in row.needs if name not in options]:
         raise Refusal(f"strategy {row.label!r} needs {missing[0]!r}; give it as an option")
-    given = {CHECKED[name]: value for name, value in options.items() if name in CHECKED and value is not None}
+    given = {name: options[name] for name in CHECKED if options.get(name) is not None}
     check(**given)
     agree(given)
     return row
-
-
-def _turn(search: Search, answer: Scored | None) -> tuple[pd.DataFrame | None, pd.Series | None]:
-    """Send an answer (None: begin); return what is asked next, or in the end (None, the winner)."""
-    try:
-        return search.send(answer), None
-    except StopIteration as end:
-        return None, end.value
 
 
 def _scored(asked: pd.DataFrame, proxy: Callable, known: Scored | None, tasks: pd.DataFrame) -> Scored:

@@ -10,7 +10,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,12 @@ from demix_nb.store import Refusal
 
 TABLES, MAPPINGS = (".csv", ".tsv", ".tab", ".txt"), (".yaml", ".yml", ".json")
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
-PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-NUMBER, PERCENT = re.compile(PLAIN), re.compile(rf"{PLAIN}\s*%")
+SPELT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?:\s*%)?")  # a number, or percent
 COMMA = re.compile(r"([+-]?[0-9]*),([0-9]+(?:[eE][+-]?[0-9]+)?\s*%?)")  # a decimal comma, where commas part no cells
 FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+(?:[eE][+-]?[0-9]+)?|[0-9.]+[eE]-[0-9]+|[0-9.,]+\s*%")
 TRUTH = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("false", "no", "0", "0.0"), False)
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-POINTER = "version https://git-lfs"
+POINTERS = (b"version https://git-lfs.github.com/spec/v1", b"/annex/objects/")  # of Git LFS, of git-annex
 
 
 def suffix(path: Path) -> str:
@@ -46,6 +45,8 @@ def text(path: Path) -> str:
     Raises Refusal for what is no text, for a truncated archive and for a Git LFS pointer.
     """
     content = path.read_bytes()
+    if content.startswith(POINTERS):
+        raise Refusal(f"{path.name} is a Git LFS pointer or the like, not the file; fetch it by `git lfs pull`")
     try:
         content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
         told = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
@@ -53,8 +54,6 @@ def text(path: Path) -> str:
         raise Refusal(f"{path.name} is a damaged archive ({error}); pack or copy it again") from error
     except UnicodeDecodeError as error:
         raise Refusal(f"{path.name} is no UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
-    if told.startswith(POINTER):
-        raise Refusal(f"{path.name} is a Git LFS pointer, not the file; fetch it by `git lfs pull`")
     if "\0" in told:
         raise Refusal(f"{path.name} holds a zero byte and is no text; save it as CSV in UTF-8")
     return told
@@ -123,22 +122,15 @@ def numbers(cells: pd.DataFrame, where: str) -> pd.DataFrame:
     plain numbers.
     """
     cells = _with_points(cells)
-    percent = cells.apply(lambda column: column.str.fullmatch(PERCENT))
-    bad = np.argwhere(~(percent | cells.apply(lambda column: column.str.fullmatch(NUMBER))).to_numpy())
-    if len(bad):
-        row, column = bad[0]
+    values, percent = cells.map(number), cells.map(lambda cell: cell[-1:] == "%")
+    if (bad := values.isna()).any(axis=None):
+        row, column = np.argwhere(bad.to_numpy())[0]
         held = repr(cells.iat[row, column]) if cells.iat[row, column] else "nothing"
         raise Refusal(f"{where}: row {cells.index[row]!r}, column {cells.columns[column]!r} holds {held}, no finite "
                       "number; mend or drop it")  # fmt: skip
-    values = cells.apply(lambda column: column.str.rstrip("% ")).astype(float) / np.where(percent, 100, 1)
-    mixed = (percent.any() & (~percent & (values != 0)).any()).to_numpy()
-    if mixed.any():
-        raise Refusal(f"{where}: column {cells.columns[mixed][0]!r} has percent and plain numbers; write all one way")
-    if (wild := ~np.isfinite(values.to_numpy())).any():
-        row, column = np.argwhere(wild)[0]
-        raise Refusal(f"{where}: row {cells.index[row]!r}, column {cells.columns[column]!r} holds "
-                      f"{cells.iat[row, column]!r}, too large for a number; mend it")  # fmt: skip
-    return values
+    if (mixed := percent.any() & (~percent & (values != 0)).any()).any():
+        raise Refusal(f"{where}: column {mixed.idxmax()!r} has percent and plain numbers; write all one way")
+    return values.astype(float)
 
 
 def _with_points(cells: pd.DataFrame) -> pd.DataFrame:
@@ -164,41 +156,50 @@ def mapping(path: Path) -> dict[str, Any]:
     """
     told = text(path)
     try:
-        content = _json(told) if suffix(path) == ".json" else yaml.load(told, _Text)
+        content, twice = (_json if suffix(path) == ".json" else spelt)(told)
     except Refusal as refusal:
         raise Refusal(f"{path.name}: {refusal}") from refusal
     except (yaml.YAMLError, json.JSONDecodeError, RecursionError) as error:
         problem = " ".join(str(error).split())
         raise Refusal(f"{path.name} cannot be read ({problem}); check it where it says so") from error
+    if twice:
+        raise Refusal(f"{path.name}: {twice[0]!r} stands twice; keep one")
     if not isinstance(content, Mapping):
         raise Refusal(f"{path.name} must map names to weights; it holds {_kind(content)}")
     return dict(content)
 
 
-def plain(told: str) -> object:
-    """Return what a text in YAML's spelling holds, names and numbers as text; the text itself where it is no YAML."""
+def spelt(told: str) -> tuple[object, list[str]]:
+    """Return what a YAML document holds, names and numbers as text, and the keys that one of its mappings has twice.
+
+    Raises YAMLError for what is no YAML, and Refusal for a key that is no name.
+    """
+    loader = _Text(told)
     try:
-        return yaml.load(told, _Text)
-    except (yaml.YAMLError, RecursionError):
-        return told
+        return loader.get_single_data(), loader.twice
+    finally:
+        loader.dispose()
 
 
 def number(value: object) -> float | None:
-    """Return the number that a value of a mapping spells, None where it spells none that is finite."""
+    """Return the number that a text spells, `50 %` being 0.5; None where it spells none that is finite."""
     told = value.strip() if isinstance(value, str) else ""
-    if PERCENT.fullmatch(told):
-        found = float(told.rstrip("% ")) / 100
-    else:
-        found = float(told) if NUMBER.fullmatch(told) else np.nan
+    if not SPELT.fullmatch(told):
+        return None
+    found = float(told.rstrip("% ")) / (100 if told[-1] == "%" else 1)
     return found if np.isfinite(found) else None
 
 
 class _Text(yaml.BaseLoader):
-    """YAML in which everything is text, and no key comes twice."""
+    """YAML in which everything is text."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.twice: list[str] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        return _once(list(zip(keys, (self.construct_object(value, deep=True) for _, value in node.value), strict=True)))
+        pairs = [tuple(self.construct_object(one, deep=True) for one in pair) for pair in node.value]
+        return _once(pairs, self.twice)
 
     def construct_yaml_map(self, node: yaml.MappingNode) -> dict:
         return self.construct_mapping(node, deep=True)
@@ -207,20 +208,22 @@ class _Text(yaml.BaseLoader):
 _Text.add_constructor("tag:yaml.org,2002:map", _Text.construct_yaml_map)
 
 
-def _json(told: str) -> object:
-    return json.loads(told, object_pairs_hook=_once, parse_int=str, parse_float=str, parse_constant=str)
+def _json(told: str) -> tuple[object, list[str]]:
+    twice: list[str] = []
+    as_text = {"parse_int": str, "parse_float": str, "parse_constant": str}
+    return json.loads(told, object_pairs_hook=lambda pairs: _once(pairs, twice), **as_text), twice
 
 
-def _once(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[Any, Any]], twice: list[str]) -> dict[str, Any]:
+    """The mapping of some pairs; a key that comes again is noted in `twice`."""
     found: dict[str, Any] = {}
     for key, value in pairs:
-        if not isinstance(key, Hashable) or not isinstance(key, str):
+        if not isinstance(key, str):
             raise Refusal(f"{key!r} is no name; a name is text")
         key = key.strip()
-        if key in found:
-            raise Refusal(f"{key!r} stands twice; keep one")
         if not key or CONTROL.search(key):
             raise Refusal(f"the name {key!r} is empty or holds a control character; give it another")
+        twice += [key] if key in found else []
         found[key] = value
     return found
 

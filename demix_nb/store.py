@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from demix_nb.schemas import SCHEMAS, TABLES
+from demix_nb.schemas import BESIDE_FAMILIES, SCHEMAS, TABLES
 
 
 class Refusal(ValueError):  # noqa: N818, a refusal is no error of ours
@@ -133,6 +133,12 @@ def check(frame: pd.DataFrame, schema: str, where: str) -> pd.DataFrame:
     if wanted.numeric and (text := frame.select_dtypes(exclude="number").columns.tolist()):
         raise Refusal(f"{where}: column {text[0]!r} must hold numbers")
     return frame
+
+
+def check_families(families: Iterable[str]) -> None:
+    """Raise Refusal for a family that is called as something is that stands beside families' columns."""
+    if taken := BESIDE_FAMILIES.intersection(families):
+        raise Refusal(f"a family is called {min(taken)!r}, as a column of our tables is; call it otherwise")
 
 
 def write(frame: pd.DataFrame, path: str | Path, schema: str) -> Path:

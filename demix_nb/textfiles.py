@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from demix_nb.sheets import POINTERS
 from demix_nb.store import Refusal
 
 TEXT = re.compile(r"(.+?)(\.parquet|(\.txt|\.jsonl|\.ndjson|\.json)(\.gz|\.bz2|\.xz|\.zst)?)", re.I | re.S)
@@ -17,7 +18,6 @@ NOTES = (".yml", ".yaml", ".md")  # beside the candidates: families, a page abou
 SPLITS = ("train", "valid", "validation", "val", "dev", "test", "eval")  # beside `train`, not trained on
 MARKS = ("_temporary", "_spark_metadata", "__MACOSX", "Thumbs.db", "desktop.ini")  # what programs leave behind
 LAKES = {"_delta_log": "Delta", ".hoodie": "Hudi"}  # of these tables some files hold rows that were deleted since
-POINTERS = (b"version https://git-lfs.github.com/spec/v1", b"/annex/objects/")  # of Git LFS, of git-annex
 POINTER_BYTES = 1024  # the most that a pointer has, Git LFS's specification
 NUMBER = re.compile(r"(.+)-([0-9]+)", re.S)
 NUMBER_OF = re.compile(r"(.*?)[-_.]?([0-9]+)[-_]of[-_]([0-9]+)(?:-[0-9a-f]{8,})?")  # some writers add a hash

@@ -17,7 +17,7 @@ from jaxtyping import install_import_hook
 checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome where a float is asked for
 hook = install_import_hook("demix_nb", f"{__name__}.checker")
 
-FIRST = {"test_exercises.py": 0, "test_studies.py": 1}  # what looks at the runs that take longest
+TURNS = {"test_exercises.py": 0, "test_studies.py": 1, "test_notebooks.py": 3, "test_browser.py": 3}
 SHARED = REPOSITORY.parent / "shared"
 
 
@@ -112,11 +112,16 @@ def study(story, tmp_path_factory):
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files that are dealt to three processes, a file to one of them.
 
-    One begins with the story, one waits for it to go on with the studies; the third begins with the unit tests, what is
-    quick to fail first. The browser comes last.
+    One begins with the story, one waits for it to go on with the studies, one begins with the rooms' unit tests. What
+    takes minutes comes before the many short files, which fill the end.
     """
     marks = ("browser", "notebooks", "slow")
-    items.sort(key=lambda item: [FIRST.get(item.path.name, 9), *(bool(item.get_closest_marker(m)) for m in marks)])
+    items.sort(key=lambda item: [_turn(item), *(bool(item.get_closest_marker(mark)) for mark in marks)])
+
+
+def _turn(item: pytest.Item) -> int:
+    rooms, others = 2, 4
+    return TURNS.get(item.path.name, others if item.path.parent.name == "tests" else rooms)
 
 
 # --- what measures models is tested with: made once per module, of `fixtures_scoring`

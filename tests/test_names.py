@@ -32,7 +32,8 @@ CLASHES = [
     "rank round mixture task type candidate",
     "family share level index 0 strategy",
     "test predictor step value kind q",
-    "first second effect predicted rho macro",
+    "first second effect predicted true name",
+    "runs subset variable refused rho macro",
     "proxies believed score_a seed layer component",
     "nan None True 1e3 -1 level_0",
 ]

@@ -51,7 +51,7 @@ def test_every_declared_parameter_has_a_type_that_its_default_passes(name, shown
         ("05", "caps", {"code": 1.5}, "caps is .*largest shares, between 0 and 1"),
         ("05", "top_k", 30_000, "top_k is 30000, but pool is 20000"),
         ("05", "max_epochs", 1.0, "max_epochs is 1.0, but target_tokens is 0; they limit data together"),
-        ("05", "target_tokens", 10**6, "target_tokens is 1000000; give both|max_epochs is 0.0, but target_tokens"),
+        ("05", "target_tokens", 10**6, "max_epochs is 0.0, but target_tokens is 1000000; they limit data together"),
         ("05", "caps", "{code_cp: 0.1}", "caps names 'code_cp', which is no candidate; did you mean code_cpp"),
         ("05", "caps", "{no: 0.1}", "caps names 'no', which is no candidate"),
         ("05", "caps", "{code_cpp: 0.1, code_cpp: 0.2}", "caps: 'code_cpp' stands twice"),
@@ -106,8 +106,8 @@ def test_candidates_of_ones_own_are_known_before_the_first_cell(tmp_path):
 
 
 CALLS = {
-    "sizes": (lambda known: known(sizes=[]), r"rounds is \[\]; it must be a list of whole numbers above 0, not empty"),
-    "a size of none": (lambda known: known(sizes=(8, 0)), r"rounds is \(8, 0\)"),
+    "sizes": (lambda known: known(sizes=[]), r"sizes is \[\]; it must be a list of whole numbers above 0, not empty"),
+    "a size of none": (lambda known: known(sizes=(8, 0)), r"sizes is \(8, 0\)"),
     "pool": (lambda known: known(pool=0), "pool is 0; it must be a whole number, at least 1"),
     "top_k": (lambda known: known(pool=5, top_k=6), "top_k is 6, but pool is 5"),
 }

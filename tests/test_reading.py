@@ -159,7 +159,7 @@ BROKEN = {
     "text": (lines(SHARES).replace("0.875", "much"), "column 'code' holds 'much'"),
     "not a number": (lines(SHARES).replace("0.875", "nan"), "column 'code' holds 'nan'"),
     "infinite": (lines(SHARES).replace("0.875", "inf"), "column 'code' holds 'inf'"),
-    "too large": (lines(SHARES).replace("0.875", "1e999"), "too large"),
+    "too large": (lines(SHARES).replace("0.875", "1e999"), "column 'code' holds '1e999', no finite number"),
     "underscores": (lines(SHARES).replace("0.875", "1_000"), "holds '1_000'"),
     "negative": (lines(SHARES).replace("0.875", "-0.875"), "weight -0.875 for 'code'"),
     "all zero": (lines(SHARES.mul([1, 0, 1, 1], axis=0)), "'run1' is all zero"),

@@ -34,6 +34,7 @@ LAYERS = (
     ("merging",),
     ("mending",),
     ("search",),
+    ("hierarchy",),
     ("decide", "fidelity", "interactions"),
     ("predictors",),
     ("reading", "textfiles"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from demix_nb import sheets
 from demix_nb.lab.own import read_text
 from demix_nb.schemas import BESIDE_FAMILIES
 from demix_nb.store import Refusal
@@ -38,14 +39,15 @@ def _by_name(name: str, candidates: list[str]) -> str:
 
 def _read_families(path: Path, candidates: list[str]) -> dict[str, str]:
     """Return what a YAML file maps to what, as it is spelt: `no`, `2023` and `nan` are names like others."""
+    told, wanted = read_text(path), f"a line `candidate: family` for each of {', '.join(candidates)}, no more"
     try:
-        node = yaml.compose(read_text(path), Loader=yaml.SafeLoader)
+        given, twice = sheets.spelt(told)
     except yaml.YAMLError as error:
         raise Refusal(f"cannot read families from {path}: {' '.join(str(error).split())}") from error
-    lines = node.value if isinstance(node, yaml.MappingNode) else []
-    if not lines or not all(isinstance(one, yaml.ScalarNode) for line in lines for one in line):
-        raise Refusal(f"{path} must have a line `candidate: family` for each of {', '.join(candidates)}, no more")
-    names = [name.value for name, _ in lines]
-    if twice := [name for name in names if names.count(name) > 1]:
+    except Refusal as refusal:
+        raise Refusal(f"{path} must have {wanted}: {refusal}") from refusal
+    if twice:
         raise Refusal(f"{path} names candidate {twice[0]!r} twice; keep one line")
-    return {name.value: family.value for name, family in lines}
+    if not (isinstance(given, dict) and given and all(isinstance(family, str) for family in given.values())):
+        raise Refusal(f"{path} must have {wanted}")
+    return given

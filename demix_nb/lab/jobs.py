@@ -21,7 +21,6 @@ from demix_nb.store import Refusal, atomic, content_hash, read_setting
 
 RECORD = "training.json"
 TRAINER = "demix_nb.lab.train"  # the module whose `train_design` trains what a setting describes
-SCHEDULES = ("cosine", "constant")  # DeMix's, MergeMix's
 
 
 @dataclass(frozen=True)

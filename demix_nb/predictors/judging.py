@@ -81,12 +81,9 @@ class Judge:
                 found = pd.DataFrame({"rho": np.nan, "refused": str(refusal)}, index=tasks)
             lost = pd.DataFrame({"refused": predictor.refused}).rename_axis("task")
             rows[name] = pd.concat([found, lost.drop(found.index, errors="ignore")]).loc[tasks]
-        self._check_enough(names, rows)
-        return pd.concat(rows, names=["predictor", "task"])
-
-    def _check_enough(self, names: Sequence[str], rows: Mapping[str, pd.DataFrame]) -> None:
         if not any((table["refused"] == "").any() for table in rows.values()):
             check_enough(self.train, names)
+        return pd.concat(rows, names=["predictor", "task"])
 
     def held_out(self, names: Sequence[str]) -> pd.DataFrame:
         """Return `errors` on every test set, index (predictor, test, task)."""
@@ -164,9 +161,8 @@ def check_enough(seen: Scored, names: Sequence[str], *, held: float = 0.0) -> No
 
     if not enough(there):
         needed = next(n for n in count(least) if enough(n))
-        how = f"{easiest} learns from {least}, and a fifth is held out in turn" + (
-            ", a third for the test" if held else ""
-        )
+        first = f"{held:.0%} are held out first, " if held else ""
+        how = f"{easiest} learns from {least}; {first}1 in {FOLDS} of the rest in turn"
         raise Refusal(f"{there} mixtures are too few to judge by, {needed} are needed ({how}); score more")
 
 

@@ -11,13 +11,12 @@ import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from demix_nb import DATA
+from demix_nb import DATA, sheets
 from demix_nb.scoring import beside
 from demix_nb.store import Refusal
 
@@ -118,22 +117,13 @@ def _survey(folder: Path) -> dict[str, Path]:
 
 def _settings(path: Path) -> Mapping:
     try:
-        node = yaml.compose(path.read_bytes(), yaml.BaseLoader)
-        settings = load_yaml(path, resolve_func=False) if isinstance(node, yaml.MappingNode) else {}
-        twice = _twice(node)
+        content, twice = sheets.spelt(path.read_text("utf-8"))
+        settings = load_yaml(path, resolve_func=False) if isinstance(content, Mapping) else {}
     except Exception as error:  # of the parser, of what a file includes, of settings of another type
         raise Refusal(f"cannot read the task file {path} ({why(error)}); mend it or take it away") from error
     if settings and twice:
-        raise Refusal(f"{twice!r} stands twice in {path}, and YAML takes the last; write it once")
+        raise Refusal(f"{twice[0]!r} stands twice in {path}, and YAML takes the last; write it once")
     return settings
-
-
-def _twice(node: yaml.Node | None) -> str | None:
-    """Return a key that a mapping of a YAML document has twice, if any has."""
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    keys = [str(key.value) for key, _ in pairs]
-    inner = [value for _, value in pairs] or (node.value if isinstance(node, yaml.SequenceNode) else [])
-    return next((key for key in keys if keys.count(key) > 1), None) or next(filter(None, map(_twice, inner)), None)
 
 
 def _several(value: object) -> list:

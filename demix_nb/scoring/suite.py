@@ -21,11 +21,10 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from demix_nb.options import check
-from demix_nb.schemas import BESIDE_FAMILIES
 from demix_nb.scoring.library import TASKS, rules, ships
 from demix_nb.scoring.reader import BATCH_TOKENS, LiveModel, quiet
 from demix_nb.scoring.tasks import HeldOut, find, prepare
-from demix_nb.store import Refusal, content_hash
+from demix_nb.store import Refusal, check_families, content_hash
 
 SPARE_ROWS = 0.05  # embedding rows beyond the tokenizer that count as padding (Qwen3 has 0.2 %, Phi-2 1.8 %)
 
@@ -84,8 +83,7 @@ class Suite:
             family = (families or {}).get
             rows = {name: prepare(name, task, live, family=family(name), **how) for name, task in loaded.items()}
         tasks = pd.DataFrame.from_dict(rows, orient="index").rename_axis("task")
-        if taken := BESIDE_FAMILIES.intersection(tasks["family"]):
-            raise Refusal(f"a family is called {min(taken)!r}, as a column of our tables is; call it otherwise")
+        check_families(tasks["family"])
         asked = pd.Series({task: name for name, found in by_suite.items() for task in found})
         return cls(tasks.assign(suite=asked), _key(tasks, loaded, live), live, loaded, unsafe_code)
 

@@ -1,0 +1,76 @@
+"""Search by groups of candidates: any strategy over the groups' shares, then inside each group.
+
+A hierarchy is a strategy made of strategies. Each stage speaks of its own few candidates, of the groups or of one
+group's members, and what it asks is said in terms of all of them, so that whoever scores sees ordinary mixtures.
+
+Source: MergeMix (arXiv 2601.17858), coarse and fine, Table 3.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import pandas as pd
+
+from demix_nb import mixtures as simplex
+from demix_nb.decide import Search
+from demix_nb.region import Region
+from demix_nb.scored import Scored
+from demix_nb.store import Refusal
+
+
+def advance(search: Search, answer: Scored | None) -> tuple[pd.DataFrame | None, pd.Series | None]:
+    """Send an answer (None: begin); return what is asked next, or in the end (None, the winner)."""
+    try:
+        return search.send(answer), None
+    except StopIteration as end:
+        return None, end.value
+
+
+def top_down(region, predictor, tasks, *, rng, groups, flat, prior=None, **options) -> Search:
+    """Search the groups' shares, then inside each group with all others fixed (MergeMix, coarse and fine, Table 3).
+
+    `groups`: name → candidates; `flat`: any strategy. At first each group is filled evenly, or like `prior`. Mixtures
+    are called `<stage>/<name>`. Raises Refusal for groups that are no partition of the candidates.
+    """
+    search = partial(flat, predictor=predictor, tasks=tasks, rng=rng, **options)
+    filled = _filled(region, groups, prior)
+    mixture, totals = filled.iloc[0], pd.Series(1.0, index=list(groups))
+    if len(groups) > 1:
+        mixture = yield from _lifted(search(region.over(filled)), "groups", lambda shares: shares @ filled)
+        totals = (filled > 0).astype(float) @ mixture
+    for group, members in groups.items():
+        if len(members) > 1 and totals[group] >= simplex.SPARSE_BELOW:
+            rest = mixture.where(~mixture.index.isin(members), 0.0)
+            inner = search(region.inside(members, totals[group]))
+            mixture = yield from _lifted(inner, group, partial(_into, rest, totals[group]))
+    return mixture
+
+
+def _lifted(search: Search, stage: str, expand: Callable[[pd.DataFrame], pd.DataFrame]) -> Search:
+    """Return a search that asks in terms of all candidates for one that speaks of groups, or of the members of one."""
+    asked, found = advance(search, None)
+    while asked is not None:
+        scored = yield expand(asked).rename(index=lambda name: f"{stage}/{name}")
+        asked, found = advance(search, Scored(asked, scored.scores.set_axis(asked.index), scored.tasks))
+    return expand(simplex.as_table({"winner": found})).loc["winner"]
+
+
+def _into(rest: pd.Series, share: float, mixtures: pd.DataFrame) -> pd.DataFrame:
+    """Return mixtures of all candidates: `share` of them as `mixtures` say, beside the fixed `rest`."""
+    return (share * mixtures).reindex(columns=rest.index, fill_value=0.0) + rest
+
+
+def _filled(region: Region, groups: Mapping[str, Sequence[str]], prior: pd.Series | None) -> pd.DataFrame:
+    """Return group × candidate, how each group is filled: evenly or like `prior`, as near as the region allows."""
+    names = [name for members in groups.values() for name in members]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise Refusal(f"candidate {twice[0]!r} is in two groups; give it one")
+    if len(names) < 2 or not all(map(len, groups.values())):
+        raise Refusal(f"groups {dict(groups)} leave nothing to search; name two candidates, one in each group")
+    if odd := set(names) ^ set(region.candidates):
+        raise Refusal(f"{min(odd)!r} is not both a candidate and in a group; the groups must hold every candidate once")
+    weights = pd.Series(1.0, index=region.candidates) if prior is None else prior[region.candidates]
+    weights = region.nearest(weights) if region.bounded else weights  # so that one choice of shares is always allowed
+    rows = {group: weights.where(weights.index.isin(members), 0.0) for group, members in groups.items()}
+    filled = pd.DataFrame(rows).T
+    return filled.div(filled.sum(axis=1), axis=0)
