@@ -152,7 +152,11 @@ class Facts:
         return path
 
     def summarise(self, step: str, results: Mapping[str, object]) -> pd.DataFrame:
-        """Write `summary/<step>.csv`, the step's lines in the closing table of `demix-nb run`, and return it."""
-        frame = pd.DataFrame({"value": [str(value) for value in results.values()]}, index=list(results))
+        """Write `summary/<step>.csv`, the step's lines in the closing table of `demix-nb run`, and return it.
+
+        A result that is empty ("") has nothing to tell and is left out.
+        """
+        told = {name: str(value) for name, value in results.items() if value != ""}
+        frame = pd.DataFrame({"value": list(told.values())}, index=list(told))
         store.write(frame.rename_axis("result"), self.folder / "summary" / f"{step}.csv", "summary")
         return frame
