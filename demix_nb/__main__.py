@@ -79,27 +79,35 @@ def _top(
     pass  # what it has to say, its option says
 
 
+StudyFile = Annotated[
+    Path | None, typer.Option("--study", metavar="FILE", help="a study file of your own", show_default=False)
+]
+
+
 @app.command()
 def run(
     steps: Steps = None,
     profile: Profile = "laptop",
     parameters: Given = None,
     run_dir: RunDir = None,
+    study: StudyFile = None,
     force: Annotated[bool, typer.Option("--force", help="run steps that are up to date, too")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and what it takes")] = False,
 ) -> None:
     """Run notebooks end to end."""
     print(f"demix-nb {__version__}, profile {profile}", flush=True)  # before anything is imported: it has started
-    from demix_nb.running import runner
+    from demix_nb.running import given, runner
 
-    planned = runner.plan(steps or [], profile, overrides(parameters or []), run_dir)
+    opened = given.Given.open(study) if study else None
+    planned = runner.plan(steps or [], profile, overrides(parameters or []), run_dir, opened)
     if dry_run:
         _show_costs(planned, profile, force)
         return
     from demix_nb.running import estimate
     from demix_nb.running.terminal import Screen
 
-    runner.run(planned, force=force, screen=Screen(), expected=estimate.expected(planned, profile))
+    expected = estimate.expected(planned, profile)
+    runner.run(planned, force=force, screen=Screen(), expected=expected, given=opened)
     print(f"\n{runner.closing_table(planned)}\n\neverything is in {planned[0].run_dir}")
 
 

@@ -1,7 +1,8 @@
-"""What a study knows without opening a model: its tables, its setting, its candidates, and mixtures of them.
+"""What a study knows without opening a model: its file, its tables, its candidates, and mixtures of them.
 
-A study is a folder. Its tables are read and written by name (`study["fidelity"]`), each checked against what a table of
-that name must hold. Nothing is read before it is asked for, and nothing here imports what models need.
+A study is a folder with a `study.yaml`. Its tables are read and written by name (`study["fidelity"]`), each checked
+against what a table of that name must hold. Nothing is read before it is asked for, and nothing here imports what
+models need.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
+from demix_nb import given, reading, store, studyfile
 from demix_nb import mixtures as simplex
-from demix_nb import options, reading, store
 from demix_nb.region import Region
 from demix_nb.scored import Scored
+from demix_nb.store import Refusal
+from demix_nb.studyfile import StudyFile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,20 +58,44 @@ class Facts:
 
     @property
     def references(self) -> Scored:
-        """The really trained models, on the ranked tasks."""
-        return self.scored("reference")
+        """The really trained models, on those ranked tasks that they were measured on."""
+        known = self.ranked.index.isin(self["reference_scores"].columns)
+        return self.scored("reference", tasks=self.ranked[known])
 
     # --- facts
 
     @cached_property
-    def setting(self) -> dict[str, Any]:
-        """What all models share: general, beta, tokens (full budget), base (folder), context, suites, limit, …"""
-        return store.read_setting(self.folder / "setting.json")
+    def file(self) -> StudyFile:
+        """What the study file says; raises Refusal where notebook 01 has not run and no file was given."""
+        if not (path := self.folder / studyfile.NAME).is_file():
+            raise Refusal(f"no {path}; run notebook 01 first (`demix-nb run components`), or give a study by --study")
+        return studyfile.read(path)
 
     @property
     def builtin(self) -> bool:
         """Whether the candidates are the laptop's own, for which the notebooks' claims are made."""
-        return (self.folder / "setting.json").is_file() and self.setting.get("builtin", False)
+        here = (self.folder / studyfile.NAME).is_file() and self.file.training
+        return str((here or {}).get("builtin", "")).lower() == "true"
+
+    @property
+    def general(self) -> str | None:
+        """The candidate that every recipe is diluted with, if one is."""
+        return self.file.general
+
+    @property
+    def beta(self) -> float:
+        """The share of the candidates in every recipe; 1 where nothing dilutes."""
+        return 1.0 if self.file.beta is None else self.file.beta
+
+    @property
+    def budget(self) -> float:
+        """Tokens that a component is trained on; NaN where nobody said."""
+        return float((self.file.training or {}).get("tokens", "nan"))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of proxy that need nothing beyond this study: merged and mixed ones of its components, or runs."""
+        return ("merged", "mixed") if self.file.folders else ("table",)
 
     @cached_property
     def candidates(self) -> list[str]:
@@ -82,7 +109,8 @@ class Facts:
     @property
     def tokens(self) -> pd.Series:
         """Candidate → tokens there are, of all text given: natural shares and epochs are counted in them."""
-        return self["corpora"]["tokens"]
+        tokens = self["corpora"]["tokens"]
+        return tokens if tokens.isna().any() else tokens.astype(int)
 
     @property
     def ranked(self) -> pd.DataFrame:
@@ -93,30 +121,30 @@ class Facts:
 
     @cached_property
     def region(self) -> Region:
-        """All mixtures of the candidates."""
-        return Region(self.candidates)
+        """The mixtures that the study allows."""
+        return self.bounded({})
 
     def bounded(self, caps: Mapping[str, float], *, max_epochs: float = 0.0, target_tokens: float = 0.0) -> Region:
-        """Return the mixtures under caps on shares and, in a run of `target_tokens`, on epochs (0: no limit).
+        """Return the study's region under more caps on shares and, in a run of `target_tokens`, on epochs.
 
-        Raises Refusal as `Region` does, and where one of the two limits of data is given without the other.
+        0: as the study file has it. Raises Refusal as `Region` does, and where one of the two limits of data is given
+        without the other, or tokens are not known.
         """
-        options.check(caps=dict(caps), max_epochs=float(max_epochs), target_tokens=int(target_tokens))
-        options.agree({"max_epochs": max_epochs, "target_tokens": target_tokens})
-        if not max_epochs:
-            return Region(self.candidates, upper=caps)
-        general, beta = self.setting["general"], self.setting["beta"]
-        limits = {"target_tokens": target_tokens, "epochs": max_epochs}
-        return Region.of_data(self.tokens, general=general, beta=beta, upper=caps, **limits)
+        return given.region(self.file, self.tokens, caps, max_epochs=max_epochs, target_tokens=target_tokens)
 
     @property
     def plain(self) -> pd.DataFrame:
-        """The mixtures that cost nothing to find: uniform, natural (token shares), general only."""
-        return simplex.as_table({
-            "uniform": simplex.uniform(self.candidates),
-            "natural": simplex.natural(self.tokens),
-            "general only": simplex.one_hot(self.candidates, self.setting["general"]),
-        })  # fmt: skip
+        """The mixtures that cost nothing to find, as far as the study knows what they need.
+
+        Uniform; natural (token shares); general only; and the study's baseline.
+        """
+        found = {"uniform": simplex.uniform(self.candidates)}
+        if self.tokens.notna().all():
+            found["natural"] = simplex.natural(self.tokens)
+        if self.general:
+            found["general only"] = simplex.one_hot(self.candidates, self.general)
+        own = given.baseline(self.file)
+        return simplex.as_table(found | ({} if own is None else {"baseline": own}))
 
     @property
     def corners(self) -> pd.DataFrame:
@@ -124,8 +152,8 @@ class Facts:
         return simplex.as_table({name: simplex.one_hot(self.candidates, name) for name in self.candidates})
 
     def recipe(self, mixture: pd.Series, beta: float | None = None) -> pd.Series:
-        """Return the token shares really trained on, (1−β)·general + β·α (DeMix 2.2); β is the setting's, or `beta`."""
-        return simplex.recipe(mixture, self.setting["general"], self.setting["beta"] if beta is None else beta)
+        """Return the token shares really trained on, (1−β)·general + β·α (DeMix 2.2); β is the study's, or `beta`."""
+        return simplex.recipe(mixture, self.general, self.beta if beta is None else beta)
 
     def between(self, start: str, end: str, shares: Sequence[float]) -> pd.DataFrame:
         """Return the mixtures of two candidates on the way from one to the other; rows are called by `end`'s share."""
@@ -134,7 +162,7 @@ class Facts:
 
     def read_mixtures(self, path: str | Path) -> tuple[pd.DataFrame, list[str]]:
         """Read mixtures of these candidates as people have them (`reading.mixtures`): a table, and notes of repairs."""
-        return reading.mixtures(path, self.candidates)
+        return reading.mixtures(path, self.candidates, folders=self.file.folders)
 
     # --- what is shown and kept
 

@@ -91,9 +91,9 @@ def average(mixtures: pd.DataFrame) -> pd.Series:
     return validate(mixtures).mean()
 
 
-def recipe(mixture: pd.Series, general: str, beta: float) -> pd.Series:
-    """Return the token shares really trained on, (1−β)·general + β·α (DeMix 2.2)."""
+def recipe(mixture: pd.Series, general: str | None, beta: float) -> pd.Series:
+    """Return the token shares really trained on, (1−β)·general + β·α (DeMix 2.2); without `general` the mixture's."""
     if not 0 <= beta <= 1:
         raise Refusal(f"beta is {beta}; it is the share of the candidates and lies between 0 and 1")
     mixture = validate(mixture.to_frame("mixture").T).iloc[0]
-    return beta * mixture + (1 - beta) * one_hot(list(mixture.index), general)
+    return mixture if general is None else beta * mixture + (1 - beta) * one_hot(list(mixture.index), general)

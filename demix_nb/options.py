@@ -16,28 +16,17 @@ from demix_nb.ranges import TYPES, closest
 from demix_nb.store import Refusal
 
 
-def _implies(one: Any, other: Any) -> bool:
-    return bool(other) or not one
-
-
 def _both(one: Any, other: Any) -> bool:
     return bool(one) == bool(other)
 
 
-WITH_CHECKPOINTS = ("base_dir", "text", "tasks", "include_path", "unsafe_code")
 # what two options must be to each other
 TOGETHER: tuple[tuple[tuple[str, str], Callable[[Any, Any], bool], str], ...] = (
     (("hidden", "head_dim"), lambda hidden, head: hidden % head == 0, "give a multiple of head_dim"),
     (("n_replicates", "n_references"), lambda few, many: few <= many, "only references are trained twice"),
-    (("rank_on", "suites"), lambda suite, suites: suite in suites, "rank on a suite that models are scored on"),
+    (("steer", "suites"), lambda suite, suites: suite in suites, "let a suite steer that models are scored on"),
     (("top_k", "pool"), lambda top, pool: top <= pool, "no more can be averaged than are predicted"),
-    (("scores_csv", "mixtures_csv"), _both, "give both or neither"),
     (("max_epochs", "target_tokens"), _both, "they limit data together; give both or neither"),
-    (("tasks_csv", "mixtures_csv"), _implies, "it describes the tasks of your own runs; give those too"),
-    (("higher_is_better", "tasks_csv"), lambda high, file: not (high and file), "the file has each task's direction"),
-    *(((name, "components_dir"), _implies, "it belongs to checkpoints of your own; give components_dir")
-      for name in WITH_CHECKPOINTS),
-    (("include_path", "tasks"), _implies, "it holds tasks of your own; name those to be measured in tasks"),
 )  # fmt: skip
 OF_CANDIDATES = ("caps", "general", "spoilt", "parts")  # options that name candidates, of which they must be
 

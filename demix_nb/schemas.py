@@ -26,7 +26,7 @@ TASK = {"family": "str", "unit": "str", "higher_is_better": "bool", "items": "in
 PREDICTED = {"predictor": "str", "task": "str", "predicted": "float"}
 INTERVAL = {"rho": "float", "low": "float", "high": "float"}
 SCHEMAS = {
-    "corpora": Schema("candidate", {"family": "str", "train_tokens": "int", "tokens": "int", "heldout_tokens": "int"}),
+    "corpora": Schema("candidate", {"family": "str", "tokens": "float"}),
     "tasks": Schema("task", TASK),
     "models": Schema("model", {"kind": "str", "seed": "int", "tokens": "int", "seconds": "float", "loss": "float"}),
     "mixtures": Schema("mixture", {}, numeric=True),

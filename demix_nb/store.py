@@ -175,21 +175,6 @@ def read(path: str | Path, schema: str) -> pd.DataFrame:
     return check(frame, schema, path.name)
 
 
-def read_setting(path: str | Path, make: Callable[[dict[str, Any]], Any] = dict) -> Any:
-    """Return what `make` makes of a run's setting, its base by its whole path.
-
-    Raises Refusal when notebook 01 has not run, and for a file that was edited into nonsense.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise Refusal(f"no {path}; run notebook 01 first (`demix-nb run components`)")
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return make(stored | {"base": path.parent / stored["base"]})
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
-        raise Refusal(f"{path} is damaged ({error}); delete it and run notebook 01 again") from error
-
-
 # --- what was measured, by content ----------------------------------------------------------------------------------
 
 

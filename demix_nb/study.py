@@ -1,21 +1,25 @@
 """A study, opened: the candidates, models, tasks, references and region that every notebook works on.
 
 What is known without models is in `facts`. Models are opened when something is to be measured, and not before, so that
-whoever only reads tables waits for nothing. A study knows no laptop world: what trained its models is named in its
-setting, and asked only when a model is to be trained.
+whoever only reads tables waits for nothing. There is one path for all studies: what a study lacks (a base, text,
+references, components) is an empty table or nothing, never a refusal of a notebook. A study knows no laptop world: what
+trains its models is named in its file, and asked only when a model is to be trained.
 """
 
 import importlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
+from demix_nb import given
 from demix_nb.facts import Facts
+from demix_nb.fidelity import MIN_REFERENCES
+from demix_nb.given import Models
 from demix_nb.proxies import KINDS, Checkpoints, Progress, Proxy, Store, silent
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
@@ -24,27 +28,9 @@ if TYPE_CHECKING:
     from demix_nb.merging import Bank
     from demix_nb.scoring import Suite
 
-RANKED = "ranked"  # instead of suites: those whose tasks are in the rank
-
-
-@dataclass(frozen=True)
-class Models:
-    """Stored models by name, the mixtures they stand for, and what was recorded while they were trained."""
-
-    folders: Mapping[str, Path]
-    mixtures: pd.DataFrame
-    records: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
-
-    @property
-    def delta(self) -> float:
-        """Mean size of their updates, each Σ|Θ−Θ_base| / (Σ|Θ|+Σ|Θ_base|) (DeMix eq. 4)."""
-        return float(self.records["delta"].mean())
-
-    def __add__(self, other: "Models") -> "Models":
-        mixtures, records = (
-            pd.concat(pair) for pair in ((self.mixtures, other.mixtures), (self.records, other.records))
-        )
-        return Models({**self.folders, **other.folders}, mixtures, records.sort_index())
+RANKED = "ranked"  # instead of names of tasks: those entries whose tasks are in the rank
+JUDGED = 3  # mixtures of a test set: of two, any order is the right one half of the time
+HELD = 1 / 3  # of the runs, held out where there is no other test
 
 
 @dataclass(frozen=True)
@@ -57,79 +43,125 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Study(Facts):
-    """A study with its models; `suites` are what they are measured on (None: all of them, "ranked": those ranked)."""
+    """A study with its models; `entries`: of its tasks, those that are measured (None: all, "ranked": those ranked)."""
 
-    suites: Sequence[str] | str | None = None
+    entries: Sequence[str] | str | None = None
     n_jobs: int = 2
     progress: Progress = field(default=silent, repr=False)
 
     @classmethod
-    def open(cls, folder: str | Path, suites: Sequence[str] | str | None = None, **options: Any) -> "Study":
+    def open(cls, folder: str | Path, entries: Sequence[str] | str | None = None, **options: Any) -> "Study":
         """Open a study's folder; nothing is read before it is asked for."""
-        return cls(Path(folder), suites=suites, **options)
+        return cls(Path(folder), entries=entries, **options)
 
     # --- models
 
     @property
-    def models(self) -> Path:
-        """The folder of trained models."""
-        return self.folder / "models"
-
-    @cached_property
-    def components(self) -> Models:
-        """Each candidate's component."""
-        return Models({name: self.models / f"component-{name}" for name in self.candidates}, self.corners)
-
-    @property
-    def start(self) -> Models:
-        """The base, which was trained on the general candidate, and the components."""
-        mixtures = pd.concat([self.corners.loc[[self.setting["general"]]].set_axis(["base"]), self.corners])
-        return Models({"base": self.setting["base"], **self.components.folders}, mixtures)
+    def opens(self) -> bool:
+        """Whether there are components to open."""
+        return bool(self.file.folders)
 
     @property
     def trains(self) -> bool:
         """Whether this study's models are trained here."""
-        return "trainer" in self.setting
+        return self.file.trained_here
 
     @cached_property
-    def bank(self) -> "Bank":
-        """The components and their base, opened once."""
-        return self.bank_of(self.components)
+    def components(self) -> Models:
+        """Each candidate's component; none in a study of tables."""
+        return Models(self.file.folders, self.corners.loc[list(self.file.folders)])
+
+    @property
+    def start(self) -> Models:
+        """The base, which stands for the general candidate, and the components."""
+        if self.file.base is None:
+            return self.components
+        began = self.corners.loc[[self.general]] if self.general else self.corners.mean().to_frame().T
+        return Models({"base": self.file.base}, began.set_axis(["base"])) + self.components
+
+    @cached_property
+    def bank(self) -> "Bank | None":
+        """The components and their base, opened once; None in a study of tables."""
+        return self.bank_of(self.components) if self.opens else None
+
+    def bank_of(self, components: Models) -> "Bank":
+        """Open other components beside the study's base."""
+        from demix_nb.merging import Bank
+
+        return Bank.load(components.folders, base=self.file.base)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer that all models share: the one that is named, else the base's, else the first component's."""
+        from demix_nb.merging.tokens import open_tokenizer
+
+        return open_tokenizer(self.file.tokenizer or self.file.base or next(iter(self.components.folders.values())))
+
+    @cached_property
+    def window(self) -> int:
+        """Tokens that a model sees at once: what the study says, else what the model has, at most 2,048."""
+        return self.file.window or given.window_of(next(iter(self.components.folders.values())))
+
+    @cached_property
+    def heldout(self) -> HeldOut | None:
+        """The held-out documents of the candidates that have some; None where the study has no text."""
+        texts = given.heldout(self.file, self.candidates)
+        return HeldOut({name: self.families[name] for name in texts}, texts) if texts else None
+
+    @property
+    def excerpts(self) -> list[str]:
+        """One held-out document of every candidate that has text."""
+        return [documents[0] for documents in self.heldout.heldout.values()] if self.heldout else []
+
+    @cached_property
+    def store(self) -> Store:
+        """Where models are opened, and what was measured of them is kept."""
+        from demix_nb.devices import resolve, workers
+
+        dtype, device = resolve(self.file.model.dtype, self.file.model.device, list(self.file.folders.values()))
+        return Store(self.folder / "cache", workers(self.n_jobs, device), self.progress, dtype=dtype, device=device)
+
+    @property
+    def told(self) -> str:
+        """What the study has and lacks, in a line."""
+        file, lacking = self.file, []
+        has = [f"{len(self.candidates)} candidates"]
+        for what, there in (
+            ("components", self.opens), ("a base", file.base), ("runs", file.proxies),
+            ("references", file.references or self.trains),
+            ("a second seed", self.trains or (file.references and file.references.replicates)),
+        ):  # fmt: skip
+            (has if there else lacking).append(what)
+        return f"the study has {', '.join(has)}" + (f"; without {', '.join(lacking)}" if lacking else "")
+
+    # --- what they are measured on
 
     @cached_property
     def suite(self) -> "Suite":
         """The tasks that models are measured on, with everything prepared that does not depend on weights."""
         from demix_nb.scoring import Suite
 
-        names = self.suites or self.setting["suites"]
-        if names == RANKED:
-            names = sorted(set(self.ranked["suite"]))
-        limit, context = self.setting["limit"], self.setting["architecture"]["context"]
-        return Suite.build(names, self.tokenizer, heldout=self.heldout, limit=limit, context=context)
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The tokenizer that all models share."""
-        from transformers import PreTrainedTokenizerFast
-
-        return PreTrainedTokenizerFast.from_pretrained(self.folder / "corpora" / "tokenizer")
-
-    @cached_property
-    def heldout(self) -> HeldOut:
-        """The held-out documents of every candidate."""
-        files = {name: self.folder / "corpora" / "heldout" / f"{name}.jsonl" for name in self.candidates}
-        if missing := [path for path in files.values() if not path.is_file()]:
-            raise Refusal(f"no held-out text at {missing[0]}; run notebook 01 again (`demix-nb run components`)")
-        lines = {name: path.read_text(encoding="utf-8").splitlines() for name, path in files.items()}
-        return HeldOut(self.families, {name: [json.loads(line)["text"] for line in lines[name]] for name in lines})
+        asked = given.asked(self.file, sorted(set(self.ranked["suite"])) if self.entries == RANKED else self.entries)
+        how = {"heldout": self.heldout, "context": self.window, "unsafe_code": self.file.unsafe_code}
+        if self.file.include_path:
+            how["include_path"] = self.file.include_path
+        return Suite.build(asked, self.tokenizer, batch_tokens=self.file.model.batch_tokens, **how)
 
     @property
-    def store(self) -> Store:
-        """Where models are opened, and what was measured of them is kept."""
-        return Store(self.folder / "cache", self.n_jobs, self.progress)
+    def tasks(self) -> pd.DataFrame:
+        """The task table of what is measured, or of the runs that were given."""
+        return self.suite.tasks if self.opens else self.runs.tasks
+
+    @cached_property
+    def runs(self) -> Scored:
+        """The mixtures and scores that a study of tables is given."""
+        return given.runs(self.file, self.candidates)
 
     def measure(self, models: Models) -> Scored:
-        """Measure stored models on the suite, once ever."""
+        """Measure stored models on the suite, once ever; of those known by their scores alone, these are taken."""
+        if not models.folders:
+            tasks = self.tasks[self.tasks.index.isin(models.scores.columns)] if len(models) else self.tasks
+            return Scored(models.mixtures, models.scores.reindex(columns=tasks.index).astype(float), tasks)
         scores = self.store.scores(Checkpoints(models.folders), self.suite)
         return Scored(models.mixtures.loc[scores.index], scores, self.tasks)
 
@@ -141,23 +173,31 @@ class Study(Facts):
         """
         if kind not in KINDS:
             raise Refusal(f"no kind of proxy {kind!r}; there are {', '.join(KINDS)}")
-        if KINDS[kind].trains:
+        row = KINDS[kind]
+        if not row.needs_components and not row.trains:
+            return row.make(self.runs, **options)
+        if row.trains:
             how = {"role": kind} | options
-            train = {"train": lambda design: self.train(design, **how).folders}
-            return KINDS[kind].make(None, self.suite, self.store, **train)
+            return row.make(None, self.suite, self.store, train=lambda design: self.train(design, **how).folders)
         bank = self.bank if components is None else self.bank_of(components)
-        return KINDS[kind].make(bank, self.suite, self.store, **options)
-
-    def bank_of(self, components: Models) -> "Bank":
-        """Open other components beside the study's base."""
-        from demix_nb.merging import Bank
-
-        return Bank.load(components.folders, base=self.setting["base"])
+        return row.make(bank, self.suite, self.store, **options)
 
     def cost(self, kind: str, *, searched: int = 0, budget: float = 1.0, references: int = 0) -> float:
-        """Return the training tokens of a search with this kind of proxy, see `Kind.cost`."""
-        sizes = {"candidates": len(self.candidates), "tokens": self.setting["tokens"]}
+        """Return the training tokens of a search with this kind of proxy, see `Kind.cost`; NaN where nobody said."""
+        sizes = {"candidates": len(self.candidates), "tokens": self.budget}
         return KINDS[kind].cost(**sizes, searched=searched, budget=budget, references=references)
+
+    # --- really trained models
+
+    def design(self, n: int, *, rng: np.random.Generator) -> pd.DataFrame:
+        """Return the references' mixtures: those given; else `n` drawn where models are trained here; else none."""
+        if self.trains:
+            return self.region.draw(n, rng=rng)
+        return self.brought["reference"].mixtures
+
+    def again(self, design: pd.DataFrame, n: int) -> pd.DataFrame:
+        """Return the references' mixtures that have, or get, a second seed: the first `n`, or those given."""
+        return design.iloc[:n] if self.trains else self.brought["replicate"].mixtures
 
     def train(
         self, design: pd.DataFrame, role: str, *, seed: int | pd.Series = 0, budget: float = 1.0, **changes: Any
@@ -165,16 +205,57 @@ class Study(Facts):
         """Train a model per mixture of a design, those done before excepted, and return them.
 
         `role` names the folders `models/<role>-<mixture>`; `seed` may be one for each mixture (a Series); `budget`: the
-        share of the full tokens. `changes`: what differs from the setting (beta, learning_rate, schedule, base,
-        corpora, …). Raises Refusal for a study whose models are not trained here.
+        share of the full tokens. `changes`: what differs from the study (beta, learning_rate, schedule, base, corpora,
+        …). Where models are not trained here, those are returned that were given for this role, perhaps none.
         """
         if not self.trains:
-            raise Refusal(f"the models of {self.folder} are not trained here; bring those of role {role!r} along")
-        trainer = importlib.import_module(self.setting["trainer"])
+            return self.brought.get(role, Models.none(self.candidates)).of(design.index)
+        trainer = importlib.import_module(self.file.training["trainer"])
         folders, records = trainer.train_design(self, design, role, seed=seed, budget=budget, **changes)
         return Models(folders, design, records)
 
+    @cached_property
+    def brought(self) -> dict[str, Models]:
+        """Role → the models that were given: reference, replicate."""
+        return given.references(self.file, self.candidates, self.tasks)
+
     @property
-    def tasks(self) -> pd.DataFrame:
-        """The task table of the suite that models are measured on."""
-        return self.suite.tasks
+    def evidence(self) -> str:
+        """What stands behind the study's proxies: `references` that were really trained, or `none`."""
+        return "references" if len(self["reference_scores"]) >= MIN_REFERENCES else "none"
+
+    @property
+    def models(self) -> Path:
+        """The folder of trained models."""
+        return self.folder / "models"
+
+    # --- what a predictor learns from
+
+    def to_score(self, kind: str, rounds: Sequence[int]) -> dict[str, Any]:
+        """Return a search's options: the rounds that are scored, none of runs given, which are there from the start."""
+        if KINDS[kind].needs_components:
+            return {"sizes": list(rounds)}
+        return {"sizes": [], "start": self.runs.only(self.ranked.index)}
+
+    def lesson(self, n: int, *, learners: Sequence[str], rng: np.random.Generator) -> tuple[Scored, dict[str, Scored]]:
+        """Return what predictors learn from, by family, and what they are judged on.
+
+        Learnt from are `n` proxies of fresh mixtures, or the runs given. Judged on are the references' mixtures, once
+        by their proxies and once really trained; where there are too few, a third of the runs is held out. Raises
+        Refusal where the rest is too few for any of the `learners`.
+        """
+        from demix_nb.predictors import check_enough
+
+        kind = self.kinds[0]
+        if self.opens:
+            seen = self.proxy(kind)(self.region.draw(n, rng=rng, prefix="r1-")).only(self.ranked.index).by_family()
+        else:
+            seen = self.runs.only(self.ranked.index).by_family()
+        found = {"proxies": self.scored(kind, "reference"), "trained models": self.references}
+        tests = {name: test.by_family() for name, test in found.items() if len(test) >= JUDGED}
+        if not tests:
+            check_enough(seen, learners, held=HELD)
+            seen, held = seen.split(HELD, rng=rng)
+            return seen, {"held out": held}
+        both = next(iter(tests.values()))  # a reference is no test if it is fitted
+        return seen.take(np.flatnonzero(~seen.shared_with(both))), tests

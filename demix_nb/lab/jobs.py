@@ -17,9 +17,11 @@ from transformers import Qwen3Config
 
 from demix_nb.mixtures import SUM_TOLERANCE, recipe
 from demix_nb.options import check
-from demix_nb.store import Refusal, atomic, content_hash, read_setting
+from demix_nb.store import Refusal, content_hash
+from demix_nb.studyfile import HELDOUT, NAME, StudyFile, parse, read, write
 
 RECORD = "training.json"
+TRAINING = ("architecture", "tokens", "learning_rate", "batch", "schedule", "builtin")  # of it, in the study file
 TRAINER = "demix_nb.lab.train"  # the module whose `train_design` trains what a setting describes
 
 
@@ -108,12 +110,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all continued models of a run share; notebook 01 decides it, the run's `setting.json` keeps it.
+    """What all continued models of a run share; notebook 01 decides it, the run's study file keeps it.
 
     `architecture` may be given by its fields' names. `beta`: share of the candidates in every recipe. `tokens`: the
     full budget of a component or reference. `batch`: tokens per step. `base`: folder of the model that all continue
-    from. `suites`: what every model is measured on; `limit`: items per benchmark. `builtin`: whether the candidates
-    are the built-in ones, for which claims are made. Raises Refusal for what is out of range.
+    from. `builtin`: whether the candidates are the built-in ones, for which claims are made. Raises Refusal for what is
+    out of range.
     """
 
     architecture: Architecture | Mapping[str, int]  # becomes an Architecture
@@ -124,18 +126,15 @@ class Setting:
     batch: int
     schedule: str
     base: str | Path  # becomes a Path
-    suites: Sequence[str]  # becomes a tuple
-    limit: int
     builtin: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.architecture, Mapping):
             object.__setattr__(self, "architecture", Architecture(**self.architecture))
         object.__setattr__(self, "base", Path(self.base))
-        object.__setattr__(self, "suites", tuple(self.suites))
         if not 0 <= self.beta <= 1:
             raise Refusal(f"beta is {self.beta}; it is the share of the candidates, between 0 and 1")
-        amounts = {"tokens": self.tokens, "batch": self.batch, "limit": self.limit}
+        amounts = {"tokens": self.tokens, "batch": self.batch}
         check(schedule=self.schedule, learning_rate=self.learning_rate, **amounts)
 
     def job(self, name: str, kind: str, mixture: pd.Series, *, seed: int = 0, budget: float = 1.0) -> Job:
@@ -155,17 +154,52 @@ class Setting:
             schedule=self.schedule,
         )
 
-    def write(self, path: str | Path) -> None:
-        """Store the setting as JSON, atomically; a base beside it by its relative path, so that a run can be moved."""
-        base, home = self.base.resolve(), Path(path).resolve().parent
-        stored = asdict(self) | {"base": str(base.relative_to(home) if base.is_relative_to(home) else base)}
-        with atomic(path) as temporary:
-            temporary.write_text(json.dumps(stored | {"trainer": TRAINER}, indent=1))
+    @classmethod
+    def of(cls, file: StudyFile) -> "Setting":
+        """Return the setting in a study file that notebook 01 wrote; raises Refusal for one edited into nonsense."""
+        try:
+            told = dict(file.training)
+            shape = {name: int(size) for name, size in told["architecture"].items()}
+            whole = {name: int(told[name]) for name in ("tokens", "batch")}
+            how = {"learning_rate": float(told["learning_rate"]), "schedule": told["schedule"]}
+            builtin = str(told["builtin"]).lower() == "true"
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Refusal(f"{NAME}, training, is damaged ({error!r}); run notebook 01 again") from error
+        return cls(shape, file.general, file.beta, base=file.base, builtin=builtin, **whole, **how)
 
     @classmethod
-    def read(cls, path: str | Path) -> "Setting":
-        """Read a setting; raises Refusal when notebook 01 has not run, and for a file that was edited into nonsense."""
-        return read_setting(path, lambda stored: cls(**{name: stored[name] for name in stored if name != "trainer"}))
+    def read(cls, run: str | Path) -> "Setting":
+        """Return the setting of a run's study file; raises Refusal as `of`, and when notebook 01 has not run."""
+        return cls.of(read(Path(run) / NAME))
+
+    def write(
+        self, run: str | Path, families: Mapping[str, str], tokens: Mapping[str, float], **sections: object
+    ) -> StudyFile:
+        """Write the study file of a run: its candidates with their components, and `sections` as the file has them.
+
+        `families` and `tokens`: candidate → family, tokens there are. Raises Refusal as `studyfile.parse` does.
+        """
+        told = asdict(self)
+        training = {"trainer": TRAINER} | {name: told[name] for name in TRAINING}
+        candidates = {
+            name: {"family": family, "tokens": float(tokens[name]), "component": f"models/component-{name}"}
+            for name, family in families.items()
+        }
+        content = {"candidates": candidates, "base": str(self.base.resolve()), "general": self.general,
+                   "beta": self.beta, "window": self.architecture.context, "training": training}  # fmt: skip
+        file = parse(content | sections, Path(run) / NAME)
+        write(file, Path(run) / NAME)
+        return file
+
+
+def tasks(candidates: Sequence[str], suites: Sequence[str], *, steer: str, limit: int) -> list[dict[str, dict]]:
+    """Return the entries of a study file's `tasks`: every suite, of which `steer` steers, by `limit` items a task.
+
+    Held-out text is that of the run's corpora, all of it.
+    """
+    texts = {name: f"corpora/heldout/{name}.jsonl" for name in candidates}
+    said = {name: {"text": texts} if name == HELDOUT else {"limit": limit} for name in suites}
+    return [{name: how | {"target": name == steer}} for name, how in said.items()]
 
 
 def read_record(directory: str | Path) -> dict:

@@ -247,7 +247,7 @@ def odm(region: Region, predictor, tasks, *, rng, study, number: int = 0, budget
 
 
 def _answer(region: Region, study, role: str, number: int, budget: float, learn) -> pd.Series:
-    setting, corpora = Setting.read(study.folder / "setting.json"), load_corpora(study.folder / "corpora")
+    setting, corpora = Setting.read(study.folder), load_corpora(study.folder / "corpora")
     folder = study.folder / "models" / f"{prefixed(role, budget)}-{number}"
     mixture = pd.Series(learn(setting, folder, corpora, seed=number, budget=budget)["mixture"])
     return region.project(as_table({"winner": mixture[region.candidates]})).loc["winner"]

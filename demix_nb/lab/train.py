@@ -81,7 +81,7 @@ def train_design(
     """
     corpora = changes.pop("corpora", study.folder / "corpora")
     corpora = corpora if isinstance(corpora, Corpora) else load_corpora(corpora)
-    setting = changed(Setting.read(study.folder / "setting.json"), changes)
+    setting = changed(Setting.read(study.folder), changes)
     prefix, mixtures = prefixed(role, budget), validate(design, corpora.candidates)
     seeds = seed if isinstance(seed, pd.Series) else pd.Series(seed, index=mixtures.index)
     jobs = {

@@ -8,5 +8,6 @@ from demix_nb.merging.bank import Bank
 from demix_nb.merging.doctor import Finding, delta, examine
 from demix_nb.merging.methods import METHODS, Method
 from demix_nb.merging.saving import save
+from demix_nb.merging.timing import compared, in_words, speed
 
-__all__ = ["METHODS", "Bank", "Finding", "Method", "delta", "examine", "save"]
+__all__ = ["METHODS", "Bank", "Finding", "Method", "compared", "delta", "examine", "in_words", "save", "speed"]

@@ -7,23 +7,22 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
-from typing import Any
 
 from IPython.display import Code, display
 
-from demix_nb import DATA, PROGRESS, reading, store
+from demix_nb import DATA, PROGRESS, store
 from demix_nb.intervals import with_interval
 from demix_nb.reading import printed
-from demix_nb.study import RANKED, Study
+from demix_nb.study import Study
 
-__all__ = ["begin", "begin_on", "begin_with", "claimed", "printed", "progress", "show_source", "with_interval"]
+__all__ = ["begin", "claimed", "printed", "progress", "show_source", "with_interval"]
 
 TELL_EVERY = 0.2  # seconds between two notes of how far a loop is
 
 
 def begin(
     run_dir: str,
-    suites: Sequence[str] | str | None = None,
+    entries: Sequence[str] | str | None = None,
     *,
     workers: int = 2,
     panels: bool = False,
@@ -32,8 +31,8 @@ def begin(
 ) -> Study:
     """Set the style of figures, or of plotly `panels`, silence libraries that chat, and open the study of a run.
 
-    `suites`: what models are measured on (`Study`). `results`: the folder of the tables that are read, "run" for the
-    run's own, "" for those committed of `profile`; what is written goes to the run.
+    `entries`: of the study's tasks, those that are measured (`Study`). `results`: the folder of the tables that are
+    read, "run" for the run's own, "" for those committed of `profile`; what is written goes to the run.
     """
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message="A worker stopped")  # loky replaces a worker that has grown; no loss
@@ -44,38 +43,7 @@ def begin(
         from demix_nb.figures.marks import theme as style
     style()
     given = {"run": None, "": DATA / "results" / profile}.get(results, Path(results))
-    return Study.open(run_dir, suites, n_jobs=workers, progress=progress, given=given)
-
-
-def begin_with(run_dir: str, checkpoints: str, *, workers: int = 2, **given: Any) -> Study:
-    """Begin on checkpoints that somebody else trained; `given` are the fields of `Brought`, empty ones left out."""
-    from demix_nb.brought import Brought
-
-    begin(run_dir)
-    asked = {name: value for name, value in given.items() if value not in ("", [])}
-    paths = {name: Path(asked[name]) for name in ("base", "text", "include_path") if name in asked}
-    tasks = {"tasks_asked": tuple(asked.pop("tasks", ()))}
-    how = {"n_jobs": workers, "progress": progress, "checkpoints": Path(checkpoints)}
-    return Brought(Path(run_dir), **how, **(asked | paths | tasks))
-
-
-def begin_on(
-    run_dir: str,
-    mixtures_csv: str,
-    scores_csv: str,
-    tasks_csv: str = "",
-    *,
-    higher_is_better: bool = False,
-    workers: int = 2,
-) -> Study:
-    """Begin on runs that somebody else has (`reading.scored`); without files, on those of the study's own."""
-    from demix_nb.brought import BroughtRuns
-
-    study = begin(run_dir, RANKED, workers=workers)
-    if not mixtures_csv:
-        return study
-    runs = reading.scored(mixtures_csv, scores_csv, tasks_csv, higher_is_better=higher_is_better)
-    return BroughtRuns(Path(run_dir), n_jobs=workers, progress=progress, runs=runs)
+    return Study.open(run_dir, entries, n_jobs=workers, progress=progress, given=given)
 
 
 def progress(iterable: Iterable, total: int | None = None, desc: str = "") -> Iterable:

@@ -50,11 +50,10 @@ def known(step: Step) -> dict[str, object]:
 
 
 def budgets(step: Step) -> tuple[float, ...]:
-    """Return the training tokens of every model that a step trains; none where it is given your own files."""
-    notebook = STEPS[step.name]
-    if notebook.needs and not step.needs:
+    """Return the training tokens of every model that a step trains; none where a study file says what there is."""
+    notebook, values = STEPS[step.name], known(step)
+    if "component_tokens" not in values:
         return ()
-    values = known(step)
     try:
         shares = eval(notebook.trains, {"__builtins__": {"len": len, "sum": sum}}, values)
     except (NameError, TypeError) as error:

@@ -20,6 +20,7 @@ from demix_nb import DATA, NOTEBOOKS, RUNS, store, textfiles
 from demix_nb.options import agree, given, named, typed
 from demix_nb.ranges import closest
 from demix_nb.running import lock
+from demix_nb.running.given import Given
 from demix_nb.running.origin import package_hash, versions
 from demix_nb.running.terminal import Running, Screen
 from demix_nb.store import Refusal, content_hash, file_hash
@@ -33,7 +34,8 @@ class Notebook:
     """A notebook of the repository, with what its metadata say under `demix_nb`.
 
     `needs`: the notebooks whose tables it reads; `unless`: parameters that bring your own files in their place;
-    `trains`: a Python list of budgets, in full budgets of a component, one for every model that it trains.
+    `trains`: a Python list of budgets, in full budgets of a component, one for every model that it trains; `makes`:
+    "study" of the one that writes the study file which the others read.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Notebook:
     needs: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
     trains: str = "[]"
+    makes: str = ""
 
     @classmethod
     def read(cls, path: Path) -> "Notebook":
@@ -53,7 +56,7 @@ class Notebook:
             raise Refusal(f"{path} is no notebook ({error}); mend it or move it away") from error
         told = {name: tuple(facts.get(name, [])) for name in ("needs", "unless")}
         marked = tuple(("".join(source), "parameters" in tags) for source, tags in cells)
-        return cls(path, marked, **told, trains=facts.get("trains", "[]"))
+        return cls(path, marked, **told, trains=facts.get("trains", "[]"), makes=facts.get("makes", ""))
 
     @cached_property
     def declared(self) -> dict[str, object]:
@@ -98,6 +101,7 @@ class Step:
     parameters: Mapping[str, object]
     run_dir: Path
     needs: tuple["Step", ...] = field(default=(), repr=False)
+    study: str = ""  # of a study file that was given, what it says and names
 
     @property
     def notebook(self) -> Path:
@@ -115,7 +119,8 @@ class Step:
         """Return a hash of everything the step's result depends on."""
         cells = [source for source, _ in STEPS[self.name].cells]
         inputs = {name: _fingerprint(value) for name, value in self.parameters.items() if name not in NEUTRAL}
-        return content_hash(cells, inputs, package_hash(), versions(), [step.key() for step in self.needs])
+        given = [self.study] if self.study else []
+        return content_hash(cells, inputs, package_hash(), versions(), [step.key() for step in self.needs], *given)
 
     def up_to_date(self) -> bool:
         """Return whether the last good run had this key and everything it wrote is still there, unchanged."""
@@ -161,37 +166,73 @@ def step_of(name: str) -> str:
     return hits[0]
 
 
-def needs(step: str, parameters: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the steps that must run before this one: none where it is given files of your own to read instead."""
-    return () if any(parameters.get(name) for name in STEPS[step].unless) else STEPS[step].needs
+def needs(step: str, parameters: Mapping[str, object], given: Given | None = None) -> tuple[str, ...]:
+    """Return the steps that must run before this one: none where it is given files of your own to read instead.
+
+    A study file that is `given` stands for the notebook that would write one, unless that has to train its models.
+    """
+    if any(parameters.get(name) for name in STEPS[step].unless):
+        return ()
+    there = given is not None and not given.file.to_train
+    return tuple(name for name in STEPS[step].needs if not (there and STEPS[name].makes == "study"))
 
 
 def plan(
-    names: Sequence[str], profile: str, overrides: Mapping[str, object], run_dir: Path | None = None
+    names: Sequence[str],
+    profile: str,
+    overrides: Mapping[str, object],
+    run_dir: Path | None = None,
+    given: Given | None = None,
 ) -> list[Step]:
     """Return the steps to run, in order and with those they need, every parameter resolved and checked.
 
-    No names: the steps of the profile. `overrides` are values, or texts of them as after -p. Raises Refusal for an
-    unknown profile, step or parameter, and for a value that it cannot have.
+    No names: the steps of the profile, of which those are left out that a study file which is `given` does not need.
+    `overrides` are values, or texts of them as after -p. Raises Refusal for an unknown profile, step or parameter, and
+    for a value that it cannot have.
     """
     chosen, own = profile_of(profile)
-    run_dir = Path(run_dir or RUNS / profile).resolve()
-    wanted = {step_of(name) for name in names or chosen}
+    run_dir = Path(run_dir or (given.folder if given else RUNS / profile)).resolve()
+    wanted = {step_of(name) for name in names or (_of_study(chosen, given) if given else chosen)}
+    own |= given.parameters if given else {}
     parameters: dict[str, dict[str, object]] = {}
     for step in reversed(STEPS):  # what a step needs stands before it
         if step in wanted:
             parameters[step] = _resolved(step, own | dict(overrides))
-            wanted.update(needs(step, parameters[step]))
+            wanted.update(needs(step, parameters[step], given))
     together = {name: value for values in parameters.values() for name, value in values.items()}
     if strangers := [name for name in overrides if name not in together]:
         raise Refusal(f"no parameter {strangers[0]!r}; {closest(strangers[0], sorted(together))}")
     agree(together)
-    if "corpora" in together:
-        named(together, candidates(together["corpora"]))
+    _check_given(given, parameters, together, "workers" in overrides)
     steps: dict[str, Step] = {}
     for step, values in reversed(parameters.items()):
-        steps[step] = Step(step, values, run_dir, tuple(steps[need] for need in needs(step, values)))
+        before = tuple(steps[need] for need in needs(step, values, given))
+        steps[step] = Step(step, values, run_dir, before, given.fingerprint if given else "")
     return list(steps.values())
+
+
+def _of_study(chosen: Sequence[str], given: Given) -> list[str]:
+    """The steps that read a study file, and the one that writes it where its models are to be trained."""
+    reads = {name for name, notebook in STEPS.items() if notebook.makes == "study"}
+    for name, notebook in STEPS.items():
+        reads |= {name} if reads & {*notebook.needs} else set()
+    return [name for name in chosen if name in reads and (given.file.to_train or STEPS[name].makes != "study")]
+
+
+def _check_given(
+    given: Given | None, parameters: dict[str, dict[str, object]], together: Mapping[str, object], asked: bool
+) -> None:
+    """Check the names of candidates, and what a given study file excludes or decides."""
+    if given is None:
+        if "corpora" in together:
+            named(together, candidates(together["corpora"]))
+        return
+    if odd := [step for step in parameters if STEPS[step].makes == "study" and not given.file.to_train]:
+        raise Refusal(f"{given.path.name} has models or runs already, so {odd[0]} has nothing to make; leave it out")
+    named(together, given.candidates)
+    if changed := given.check(together, asked=asked) if "workers" in together else {}:
+        for values in parameters.values():
+            values |= {name: value for name, value in changed.items() if name in values}
 
 
 def candidates(corpora: str) -> list[str]:
@@ -208,15 +249,22 @@ def _resolved(step: str, chosen: Mapping[str, object]) -> dict[str, object]:
 
 
 def run(
-    steps: Sequence[Step], *, force: bool = False, screen: Screen, expected: Mapping[str, float] | None = None
+    steps: Sequence[Step],
+    *,
+    force: bool = False,
+    screen: Screen,
+    expected: Mapping[str, float] | None = None,
+    given: Given | None = None,
 ) -> dict[str, float | None]:
     """Run the steps in order; return seconds per step, None where it was up to date.
 
-    `expected` says how many seconds a step may take. Raises Refusal while another run is in the folder, and at the
-    first failed cell; the steps before it stay done.
+    `expected` says how many seconds a step may take; a study file that is `given` is put into the folder first. Raises
+    Refusal while another run is in the folder, and at the first failed cell; the steps before it stay done.
     """
     seconds: dict[str, float | None] = {}
     with lock.held(steps[0].run_dir), tempfile.TemporaryDirectory() as folder:
+        if given:
+            given.install(steps[0].run_dir)
         for number, step in enumerate(steps, start=1):
             head = f"[{number}/{len(steps)}] {step.name:<24}"
             if not force and step.up_to_date():

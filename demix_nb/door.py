@@ -1,0 +1,241 @@
+"""The door of a study: whatever its file names is there and fits together, asked before anything is loaded.
+
+`open_study` is what a run begins with: read the file, fill in what follows from it, refuse what cannot be used, in one
+sentence. Checkpoints are opened as far as their headers and configurations, tables are read whole. `install` puts the
+file, and the table of its candidates, into the run's folder, where notebooks find them; a file that notebook 01 wrote
+lies there already.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from demix_nb import DATA, given, store, studyfile
+from demix_nb.ranges import near
+from demix_nb.schemas import BESIDE_FAMILIES
+from demix_nb.store import Refusal
+from demix_nb.studyfile import HELDOUT, StudyFile
+
+LIMITS = ("lower", "upper")
+
+
+def open_study(path: str | Path) -> StudyFile:
+    """Read a study file and refuse what is wrong with it or with what it names; nothing is loaded, nothing written."""
+    path = Path(path)
+    file = studyfile.read(path)
+    try:
+        for check in CHECKS[:FIRST]:
+            if problem := next(check(file), None):
+                raise Refusal(problem)
+        file = _filled(file)
+        for check in CHECKS[FIRST:]:
+            if problem := next(check(file), None):
+                raise Refusal(problem)
+    except Refusal as refusal:
+        raise Refusal(f"{path.name}: {refusal}") from refusal
+    return file
+
+
+def run_folder(path: Path, file: StudyFile) -> Path:
+    """Return where a study's results go: `run` beside a study.yaml, a folder of the file's own name else.
+
+    A file that notebook 01 wrote lies in its run's folder.
+    """
+    path = path.resolve()
+    if file.trained_here:
+        return path.parent
+    return path.parent / ("run" if path.name == studyfile.NAME else path.name.partition(".")[0])
+
+
+def install(file: StudyFile, folder: Path) -> None:
+    """Write the study file and the table of its candidates into a run's folder."""
+    studyfile.write(file, folder / studyfile.NAME)
+    store.write(candidates(file), folder / "tables" / "corpora.csv", "corpora")
+
+
+def candidates(file: StudyFile) -> pd.DataFrame:
+    """Return the table of candidates: family, and tokens there are (NaN where nobody said)."""
+    tokens = [one.tokens or np.nan for one in file.candidates.values()]
+    return pd.DataFrame(
+        {"family": file.families, "tokens": dict(zip(file.candidates, tokens, strict=True))}
+    ).rename_axis("candidate")
+
+
+def named_files(file: StudyFile) -> list[Path]:
+    """Return every path that a study names, on which its results depend."""
+    found: list[Path] = []
+    pending: list[object] = [file.model_dump()]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, dict):
+            pending += one.values()
+        elif isinstance(one, list | tuple):
+            pending += one
+        elif isinstance(one, Path):
+            found.append(one)
+    return sorted(set(found))
+
+
+def _filled(file: StudyFile) -> StudyFile:
+    """The file with the candidates of its tables, where it names none."""
+    if file.candidates or file.proxies is None:
+        return file
+    names = given.runs(file).candidates
+    return file.model_copy(update={"candidates": {name: studyfile.Candidate() for name in names}})
+
+
+# --- what cannot stand together
+
+
+def _parts(file: StudyFile) -> Iterator[str]:
+    if not file.candidates and not file.to_train and file.proxies is None:
+        yield "it names no candidate; write `candidates:` with a line for each"
+    if file.to_train and "corpora" not in file.training:
+        yield "training has no `corpora`; name the folder with a file or folder of text per candidate"
+    if file.to_train and (file.candidates or file.components or file.proxies):
+        yield "notebook 01 is to train its models, so `candidates`, `components` and `proxies` are not given; drop them"
+    if not file.to_train and not file.folders and file.proxies is None:
+        yield "it has neither components nor proxies; name a component per candidate, or tables of runs"
+    if file.folders and (missing := [name for name in file.candidates if name not in file.folders]):
+        yield f"candidate {missing[0]!r} has no component; name its checkpoint folder"
+    if len(file.folders) == 1:
+        yield f"{next(iter(file.folders))!r} is the only candidate; give two or more"
+    if file.folders and file.proxies is not None:
+        yield "it has components and proxies; give one of them: a study is of models, or of tables"
+    if file.folders and not file.tasks:
+        yield "it names no task; write under `tasks:` what models are to be measured on"
+    if file.general and file.beta is None:
+        yield f"recipes are diluted with {file.general!r}, but how much is not said; write `beta`, 1 for not at all"
+    if file.beta is not None and file.general is None and not file.to_train:
+        yield f"beta is {file.beta:g} without `general`; name the candidate that recipes are diluted with"
+    if file.beta == 0:
+        yield "beta is 0, so every recipe is general alone; give the share of the candidates, above 0"
+    if file.region.max_epochs and not file.run.target_tokens:
+        yield "region.max_epochs needs run.target_tokens; give both or neither"
+    if file.references and file.references.checkpoints is None and file.references.scores is None:
+        yield "references have neither checkpoints nor scores; give one of them"
+    if file.references and file.references.checkpoints and not file.folders:
+        yield "references are checkpoints, but there are no components to compare them with; give their scores"
+    if file.proxies and file.proxies.scores is None:
+        yield "proxies have no scores; name their table"
+    names = [name for name, _ in file.asked]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        yield f"tasks names {twice[0]!r} twice; write it once, several metrics in its list"
+
+
+def _names(file: StudyFile) -> Iterator[str]:
+    """Names that are no candidate's, and those that cannot be a family's."""
+    baseline = file.run.baseline if isinstance(file.run.baseline, dict) else {}
+    used = {"general": [file.general] if file.general else [], "run.baseline": baseline}
+    used |= {f"region.{kind}": getattr(file.region, kind) for kind in LIMITS}
+    known = list(file.candidates)
+    for where, names in used.items():
+        for name in names if known else []:
+            if name not in known:
+                hint = near(name, known, "did you mean {!r}? ")
+                yield f"{where} names {name!r}, which is no candidate; {hint}candidates: {', '.join(known)}"
+    stated = [task.family for _, task in file.asked] + list(file.families.values())
+    if taken := sorted(BESIDE_FAMILIES & {family for family in stated if family}):
+        yield f"a family is called {taken[0]!r}, as a column of our tables is; call it otherwise"
+
+
+# --- what is named and must be there
+
+
+def _paths(file: StudyFile) -> Iterator[str]:
+    if file.to_train:
+        return
+    for path in named_files(file):
+        if not path.exists():
+            yield f"there is nothing at {path}; mend the path"
+
+
+def _models(file: StudyFile) -> Iterator[str]:
+    """Checkpoints that are none, that do not belong together, or that cannot be opened as they are to be."""
+    if not file.folders:
+        return
+    from demix_nb.devices import resolve
+    from demix_nb.merging.alike import open_alike
+    from demix_nb.merging.folders import by_name
+
+    folders = by_name(file.folders) | ({"(base)": file.base} if file.base else {})
+    open_alike(folders)
+    if file.references and file.references.checkpoints:
+        brought = given.references(file, list(file.candidates), None)
+        first = next(iter(file.folders))
+        for models in brought.values():
+            open_alike(
+                {first: file.folders[first]} | {f"reference {name}": path for name, path in models.folders.items()}
+            )
+    resolve(file.model.dtype, file.model.device, list(file.folders.values()))
+    longest = given.longest(next(iter(file.folders.values())))
+    windows = {"window": file.window} | {f"tasks.{name}.window": task.window for name, task in file.asked}
+    for where, window in windows.items():
+        if window and longest and window > longest:
+            yield f"{where} is {window} tokens, the models see {longest} at once; lower it"
+
+
+def _tasks(file: StudyFile) -> Iterator[str]:
+    """Tasks that there are not, and families that nothing measures."""
+    if not file.folders:
+        return
+    from demix_nb.scoring.library import TASKS, check_names
+
+    names = [name for name, _ in file.asked if name != HELDOUT]
+    check_names(names, file.include_path or TASKS)
+    given.heldout(file, list(file.candidates))
+    stated = {one.family for one in file.candidates.values() if one.family}
+    steering = _steering(file)
+    if stated and steering is not None and (lost := sorted(stated - steering)):
+        yield f"family {lost[0]!r} has no task that steers; give a task `family: {lost[0]}`, or its candidates another"
+
+
+def _steering(file: StudyFile) -> set[str] | None:
+    """The families of the tasks that steer; None where only the tasks themselves can tell."""
+    found: set[str] = set()
+    for name, task in file.asked:
+        if not task.target:
+            continue
+        told = [task.family] if task.family else _families_of(name, file)
+        if told is None:
+            return None
+        found |= set(told)
+    return found
+
+
+def _families_of(name: str, file: StudyFile) -> list[str] | None:
+    if name == HELDOUT:
+        return [file.families[one] for one in given.heldout(file, list(file.candidates))]
+    told = [yaml.load(path.read_text("utf-8"), yaml.BaseLoader) for path in (DATA / "tasks").glob("*.yaml")]
+    ours = [one["metadata"]["family"] for one in told if name in (one["task"], one.get("tag"))]
+    return ours or None
+
+
+def _tables(file: StudyFile) -> Iterator[str]:
+    """Tables of mixtures and scores that cannot be read, or that are of other candidates and tasks."""
+    yield from ()
+    if file.proxies:
+        given.runs(file, list(file.candidates))
+    if file.references and not file.folders:
+        given.references(file, list(file.candidates), given.runs(file, list(file.candidates)).tasks)
+    elif file.references:
+        given.references(file, list(file.candidates), None)
+
+
+def _allowed(file: StudyFile) -> Iterator[str]:
+    """A region that is empty or cannot be counted, and a baseline that cannot be known."""
+    if file.to_train:
+        return
+    table = candidates(file)
+    given.region(file, table["tokens"])
+    if file.run.baseline == "natural" and (unknown := table["tokens"].isna()).any():
+        yield f"the baseline is natural, but {unknown.idxmax()!r} has no `tokens`; write how many there are"
+    given.baseline(file)
+
+
+Check = Callable[[StudyFile], Iterator[str]]
+CHECKS: tuple[Check, ...] = (_parts, _names, _paths, _names, _models, _tasks, _tables, _allowed)
+FIRST = 3  # before the candidates of tables are filled in

@@ -1,0 +1,235 @@
+"""What a study file names, read: held-out text, tasks, runs, and references as models or as scores.
+
+Every function takes the file and returns tables and folders; none opens a model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from demix_nb import documents, options, reading
+from demix_nb import mixtures as simplex
+from demix_nb.ranges import near
+from demix_nb.region import Region
+from demix_nb.scored import Scored
+from demix_nb.store import Refusal
+from demix_nb.studyfile import HELDOUT, StudyFile, Task
+
+if TYPE_CHECKING:
+    from demix_nb.scoring import Asked
+
+WINDOW = 2048  # tokens that a model sees at once where nothing is said; the number is ours
+RECORD = {"kind": str, "seed": int, "tokens": int, "seconds": float, "loss": float, "delta": float}
+
+
+def no_records() -> pd.DataFrame:
+    """Return the table of what was recorded while models were trained, of none."""
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in RECORD.items()}).rename_axis("model")
+
+
+@dataclass(frozen=True)
+class Models:
+    """Models by name and the mixtures they stand for: stored ones by folder, or known by their scores alone.
+
+    `records`: what was recorded while they were trained here.
+    """
+
+    folders: Mapping[str, Path]
+    mixtures: pd.DataFrame
+    records: pd.DataFrame = field(default_factory=no_records, repr=False)
+    scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+
+    @classmethod
+    def none(cls, candidates: Sequence[str]) -> "Models":
+        """No model."""
+        return cls({}, pd.DataFrame(columns=list(candidates), dtype=float).rename_axis("mixture"))
+
+    def __len__(self) -> int:
+        return len(self.mixtures)
+
+    @property
+    def delta(self) -> float:
+        """Mean size of their updates, each Σ|Θ−Θ_base| / (Σ|Θ|+Σ|Θ_base|) (DeMix eq. 4)."""
+        return float(self.records["delta"].mean())
+
+    def of(self, names: Sequence[str]) -> "Models":
+        """The models among these, by name."""
+        kept = [name for name in names if name in self.mixtures.index]
+        folders = {name: self.folders[name] for name in kept if name in self.folders}
+        return Models(folders, self.mixtures.loc[kept], self.records, self.scores.reindex(kept))
+
+    def __add__(self, other: "Models") -> "Models":
+        mixtures, records = (
+            pd.concat(pair) for pair in ((self.mixtures, other.mixtures), (self.records, other.records))
+        )
+        return Models({**self.folders, **other.folders}, mixtures, records.sort_index())
+
+
+def heldout(file: StudyFile, candidates: Sequence[str]) -> dict[str, list[str]]:
+    """Return candidate → held-out documents, of the candidates that have some; nothing where the study has no text."""
+    text = dict(file.asked).get(HELDOUT, Task()).text
+    return documents.of(text, candidates) if text else {}
+
+
+def asked(file: StudyFile, names: Sequence[str] | None) -> list["Asked"]:
+    """Return what is asked of models: entries of `tasks` by name, or all of them; a name that is none stands alone."""
+    from demix_nb.scoring import Asked
+
+    known = dict(file.asked)
+    limit = next((task.limit for task in known.values() if task.limit), None)
+    entries = {name: known.get(name, Task(limit=limit)) for name in (known if names is None else names)}
+    return [Asked(name, **_of(task)) for name, task in entries.items()]
+
+
+def _of(task: Task) -> dict[str, Any]:
+    same = ("family", "filter", "num_fewshot", "limit", "window", "target", "higher_is_better")
+    return {name: getattr(task, name) for name in same} | {"metrics": tuple(task.metric)}
+
+
+def longest(folder: Path) -> int | None:
+    """Return the tokens that a model sees at once; None where its configuration does not say."""
+    from demix_nb.merging.folders import read_config
+
+    return getattr(read_config(folder).get_text_config(), "max_position_embeddings", None)
+
+
+def window_of(folder: Path) -> int:
+    """Return the tokens that a model sees at once where the study says nothing: its own, at most `WINDOW`."""
+    return min(WINDOW, longest(folder) or WINDOW)
+
+
+# --- tables
+
+
+def runs(file: StudyFile, candidates: Sequence[str] | None = None) -> Scored:
+    """Return the runs of a study of tables, on the tasks that it names, or on all columns of scores."""
+    found = _scored(file, file.proxies, candidates)
+    steers = {name: task.target for name, task in file.asked}
+    kept = found.tasks.get("target", pd.Series(True, found.tasks.index))
+    facts = {
+        "suite": "runs",
+        "mode": "likelihood",
+        "target": [bool(kept[n]) and steers.get(n, True) for n in kept.index],
+    }
+    return Scored(found.mixtures, found.scores, found.tasks.assign(**facts), found.notes)
+
+
+def _scored(file: StudyFile, given: Any, candidates: Sequence[str] | None) -> Scored:
+    said = {name: task for name, task in file.asked if name != HELDOUT}
+    direction = {name: task.higher_is_better for name, task in said.items() if task.higher_is_better is not None}
+    how = {"candidates": candidates, "asked": list(said) or None, "grown": True}
+    found = reading.scored(
+        given.mixtures, given.scores, given.tasks, higher_is_better=direction or given.higher_is_better, **how
+    )
+    tasks = found.tasks.copy()
+    for name, task in said.items():
+        tasks.loc[name, ["family"]] = task.family or tasks.loc[name, "family"]
+        tasks.loc[name, ["unit"]] = task.unit or tasks.loc[name, "unit"]
+    return Scored(found.mixtures, found.scores, tasks, found.notes)
+
+
+# --- what is allowed, and what is to be beaten
+
+
+def region(
+    file: StudyFile,
+    tokens: pd.Series,
+    caps: Mapping[str, float] | None = None,
+    *,
+    max_epochs: float = 0.0,
+    target_tokens: float = 0.0,
+) -> Region:
+    """Return the mixtures that a study allows; `caps` and, in a run of `target_tokens`, `max_epochs` bind beside it.
+
+    `tokens`: candidate → tokens there are (NaN: not known). 0: as the file has it. Raises Refusal as `Region` does, and
+    where one limit of data is given without the other, or a candidate's tokens are not known.
+    """
+    caps = dict(caps or {})
+    options.check(caps=caps, max_epochs=float(max_epochs), target_tokens=int(target_tokens))
+    bounds, target = file.region, target_tokens or file.run.target_tokens or 0.0
+    epochs = max_epochs or bounds.max_epochs or 0.0
+    if epochs or target_tokens:
+        options.agree({"max_epochs": epochs, "target_tokens": target})
+    shares = {"lower": bounds.lower}
+    shares["upper"] = bounds.upper | {name: min(cap, bounds.upper.get(name, 1.0)) for name, cap in caps.items()}
+    if not epochs:
+        return Region(list(tokens.index), **shares)
+    if (unknown := tokens.isna()).any():
+        raise Refusal(f"epochs of {unknown.idxmax()!r} cannot be counted; write its `tokens` in the study file")
+    data = {"general": file.general, "beta": 1.0 if file.beta is None else file.beta}
+    return Region.of_data(tokens, **data, target_tokens=target, epochs=epochs, **shares)
+
+
+def baseline(file: StudyFile) -> pd.Series | None:
+    """Return the mixture that a winner must beat where the file gives one; None for the plain ones, by name."""
+    names, said = list(file.candidates), file.run.baseline
+    if said in (None, "natural", "uniform"):
+        return None
+    if isinstance(said, dict):
+        return simplex.validate(pd.Series(said).reindex(names, fill_value=0.0).to_frame("run.baseline").T).iloc[0]
+    table, _ = reading.mixtures(said, names)
+    if len(table) > 1:
+        raise Refusal(f"run.baseline, {said}, holds {len(table)} mixtures; give a file of one")
+    return table.iloc[0]
+
+
+# --- references
+
+
+def references(file: StudyFile, candidates: Sequence[str], tasks: pd.DataFrame | None) -> dict[str, Models]:
+    """Return role → the really trained models that were given, by folder or by their scores on some of the `tasks`.
+
+    Those of role `replicate` are second trainings of mixtures of the first. Raises Refusal for a mixture off the
+    simplex, a model that is missing, and scores of unknown tasks or without one that steers; `tasks` None: these are
+    not asked.
+    """
+    given = file.references
+    if given is None:
+        return {role: Models.none(candidates) for role in ("reference", "replicate")}
+    mixtures, _ = reading.mixtures(given.mixtures, candidates, grown=True)
+    place = given.scores if given.checkpoints is None else given.checkpoints
+    first = _models(place, mixtures, tasks, "reference")
+    if missing := [name for name in mixtures.index if name not in first.mixtures.index]:
+        raise Refusal(f"reference {missing[0]!r} has no model or scores in {place}; add it, or take its mixture out")
+    return {"reference": first, "replicate": _models(given.replicates, mixtures, tasks, "replicate")}
+
+
+def _models(
+    place: Path | dict[str, Path] | None, mixtures: pd.DataFrame, tasks: pd.DataFrame | None, role: str
+) -> Models:
+    """The models of these mixtures at a place: a mapping to folders, a folder of folders, or scores."""
+    if place is None:
+        return Models({}, mixtures.iloc[:0])
+    if isinstance(place, dict) or any(place.glob("*/config.json")):
+        folders = place if isinstance(place, dict) else {path.parent.name: path.parent for path in _configs(place)}
+        there = [name for name in mixtures.index if name in folders]
+        if not there:
+            raise Refusal(
+                f"{place} holds no {role} of {', '.join(mixtures.index[:3])}, …; call folders as mixtures are"
+            )
+        return Models({name: folders[name] for name in there}, mixtures.loc[there])
+    scores = reading.scores(place)
+    there = [name for name in mixtures.index if name in scores.index]
+    if not there:
+        raise Refusal(
+            f"{place.name} scores no mixture of {', '.join(mixtures.index[:3])}, …; call rows as mixtures are"
+        )
+    if tasks is not None:
+        _check_tasks(scores, tasks, place.name)
+    return Models({}, mixtures.loc[there], scores=scores.loc[there])
+
+
+def _configs(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/config.json"))
+
+
+def _check_tasks(scores: pd.DataFrame, tasks: pd.DataFrame, name: str) -> None:
+    known = list(tasks.index)
+    if unknown := [task for task in scores if task not in known]:
+        hint = near(unknown[0], known, "did you mean {!r}? ")
+        raise Refusal(f"{name}: {unknown[0]!r} is no task of the study; {hint}its tasks are {', '.join(known[:12])}")
+    if missing := [task for task in known if tasks.loc[task, "target"] and task not in scores]:
+        raise Refusal(f"{name}: no scores of {missing[0]!r}, which steers; add them, or set its `target` to false")

@@ -1,0 +1,292 @@
+"""The study file: what a study has, in one YAML; whatever is wrong with it is told before anything is loaded.
+
+`StudyFile` is the file as typed fields. Everything in the YAML is read as text (`sheets`), so that `no`, `2023` and
+`nan` are names, and only what a field says becomes a number. Paths are relative to the file. `read` refuses unknown
+keys with the nearest one; what cannot stand together, and whether files fit each other, is asked by `door`.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from demix_nb import faults, sheets, store
+from demix_nb.store import Refusal
+
+NAME = "study.yaml"
+EMPTY = ("", "~", "null", None)  # how YAML spells nothing
+HELDOUT = "heldout"  # the entry of `tasks` that is held-out text
+
+
+def _at_home(path: Path, info: ValidationInfo) -> Path:
+    return (info.context or {}).get("home", Path()) / path.expanduser()
+
+
+def _given(one: Any) -> Any:
+    """A flow list may be written as one value."""
+    return [one] if isinstance(one, str) else one
+
+
+Place = Annotated[Path, AfterValidator(_at_home), Field(description="a path, relative to this file")]
+Names = Annotated[list[str], BeforeValidator(_given), WithJsonSchema({"type": ["string", "array"]})]
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Whole = Annotated[int, Field(ge=1)]
+Window = Annotated[int, Field(ge=2)]
+
+
+class Part(BaseModel):
+    """A mapping of the file: keys that are not here are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Candidate(Part):
+    """One candidate: its family, how many tokens of it there are, where its component lies."""
+
+    family: str | None = Field(None, description="what it counts to; none: a family of its own")
+    tokens: Amount | None = Field(None, description="tokens there are: natural shares and epochs are counted in them")
+    document_tokens: Amount | None = Field(None, description="mean tokens of a document")
+    component: Place | None = Field(None, description="checkpoint folder of its component")
+
+
+class Task(Part):
+    """What one entry of `tasks` says beside its name."""
+
+    family: str | None = Field(None, description="what it counts to, in place of the task's own word")
+    metric: Names = Field([], description="by name, one or several")
+    filter: str | None = Field(None, description="an lm-eval filter by name; none: the first")
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    limit: Whole | None = Field(None, description="items; none: all")
+    window: Window | None = Field(None, description="tokens a model sees at once, in place of the study's")
+    target: bool = Field(True, description="whether it steers, or is reported only")
+    higher_is_better: bool | None = Field(None, description="where the task or the table does not say it")
+    unit: str | None = Field(None, description="of a table's scores")
+    text: Place | dict[str, Place] | None = Field(None, description="of heldout: a folder, or candidate: file")
+
+
+class Model(Part):
+    """How models are opened, components and references alike."""
+
+    dtype: str = Field("auto", description="float32, bfloat16, float16; auto: as the components were saved")
+    device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto: the accelerator, where there is one")
+    batch_tokens: Whole = Field(2048, description="tokens of one forward pass")
+
+
+class Runs(Part):
+    """Mixtures and what models of them scored."""
+
+    mixtures: Place = Field(description="a table, YAML or JSON of mixtures")
+    scores: Place | None = Field(None, description="a table of scores, or a folder of lm-eval's results")
+    tasks: Place | None = Field(None, description="a task table: family, unit, higher_is_better")
+    higher_is_better: bool | None = Field(None, description="of all scores whose direction nothing else says")
+
+
+class References(Runs):
+    """Really trained models: as checkpoints, or as the scores that they got."""
+
+    checkpoints: Place | dict[str, Place] | None = Field(None, description="a folder of them, or mixture: folder")
+    replicates: Place | dict[str, Place] | None = Field(
+        None, description="the same with another seed: models or scores"
+    )
+
+
+class Bounds(Part):
+    """The mixtures that are allowed."""
+
+    lower: dict[str, Share] = Field({}, description="candidate: least share")
+    upper: dict[str, Share] = Field({}, description="candidate: largest share")
+    max_epochs: Amount | None = Field(None, description="how often a candidate may be repeated, with run.target_tokens")
+
+
+class Run(Part):
+    """What the mixture is for, and what it must beat."""
+
+    target_tokens: Amount | None = Field(None, description="tokens of the run that the mixture is for")
+    baseline: Literal["natural", "uniform"] | Place | dict[str, Share] | None = Field(
+        None, description="natural, uniform, a file, or candidate: share"
+    )
+
+
+class StudyFile(Part):
+    """A study: candidates, models, tasks, references, region."""
+
+    candidates: dict[str, Candidate] = Field({}, description="in the order of every table")
+    components: Place | None = Field(None, description="a folder with a component's folder for every candidate")
+    base: Place | None = Field(
+        None, description="the checkpoint all components began from; none: no drift, linear merges"
+    )
+    tokenizer: Place | None = Field(None, description="none: the base's, else the first component's")
+    general: str | None = Field(None, description="the candidate that recipes are diluted with")
+    beta: Share | None = Field(None, description="share of the candidates in every recipe; none: 1")
+    tasks: list[str | dict[str, Any]] = Field([], description="names, or name: what is to be different")
+    include_path: Place | None = Field(None, description="a folder of lm-eval task files of your own")
+    unsafe_code: bool = Field(False, description="allow tasks that run generated code")
+    window: Window | None = Field(None, description="tokens a model sees at once; none: 2048, or what the model has")
+    model: Model = Model()
+    references: References | None = None
+    proxies: Runs | None = Field(None, description="runs somebody has, instead of components")
+    region: Bounds = Bounds()
+    run: Run = Run()
+    engine: Literal["processes"] = "processes"
+    training: dict[str, Any] | None = Field(
+        None, description="of studies whose models we train: notebook 01's parameters"
+    )
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether notebook 01 wrote it, so that `training` names what trains its models."""
+        return "trainer" in (self.training or {})
+
+    @property
+    def to_train(self) -> bool:
+        """Whether notebook 01 is to train its models first."""
+        return self.training is not None and not self.trained_here
+
+    @property
+    def families(self) -> dict[str, str]:
+        """Candidate → family; one that says none is a family of its own."""
+        return {name: one.family or name for name, one in self.candidates.items()}
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Candidate → its component's folder, of those that have one."""
+        said = {name: one.component for name, one in self.candidates.items()}
+        return {name: path or self.components / name for name, path in said.items() if path or self.components}
+
+    @property
+    def asked(self) -> list[tuple[str, Task]]:
+        """The entries of `tasks`, name and what is said of it."""
+        return [next(iter(one.items())) if isinstance(one, dict) else (one, Task()) for one in self.tasks]
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of the file, for editors."""
+    made = StudyFile.model_json_schema()
+    made["$defs"]["Task"] = Task.model_json_schema()
+    entry = {"type": "object", "maxProperties": 1, "additionalProperties": {"$ref": "#/$defs/Task"}}
+    entry["properties"] = {HELDOUT: {"type": ["string", "object"]}}
+    made["properties"]["tasks"]["items"] = {"anyOf": [{"type": "string"}, entry]}
+    return made | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+
+
+def read(path: str | Path) -> StudyFile:
+    """Read a study file; raises Refusal naming the key and the remedy, also for YAML with a tag or without mapping."""
+    path = Path(path)
+    if not path.is_file():
+        raise Refusal(f"no study file at {path}; write one by `demix-nb study init FOLDER`")
+    _refuse_tags(path)
+    return parse(sheets.mapping(path), path)
+
+
+def parse(content: Mapping[str, Any], path: Path) -> StudyFile:
+    """Return the study that a mapping of names and texts describes; `path` is the file's, for messages and places."""
+    home = {"home": path.resolve().parent}
+    try:
+        file = StudyFile.model_validate(_said(_whole(content)), context=home)
+        entries = [_entry(one, file, home) for one in file.tasks]
+    except ValidationError as error:
+        raise Refusal(f"{path.name}: {faults.told(error, StudyFile)}") from error
+    except Refusal as refusal:
+        raise Refusal(f"{path.name}: {refusal}") from refusal
+    return file.model_copy(update={"tasks": entries})
+
+
+def _whole(content: Mapping[str, Any]) -> dict[str, Any]:
+    tasks = content.get("tasks")
+    kept = {"candidates": _named(content.get("candidates"))}
+    kept |= {"tasks": [_named(one) for one in tasks] if isinstance(tasks, list) else tasks}
+    return dict(content) | {key: value for key, value in kept.items() if key in content}
+
+
+def _said(value: Any) -> Any:
+    """The same without what is left empty; a candidate or task of which nothing is said keeps its name."""
+    if isinstance(value, list):
+        return [_said(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _said(one) for key, one in value.items() if one not in EMPTY}
+
+
+def _named(value: Any) -> Any:
+    return {name: {} if said in EMPTY else said for name, said in value.items()} if isinstance(value, dict) else value
+
+
+def dumped(file: StudyFile) -> dict[str, Any]:
+    """Return what a study file says as plain values, paths whole; what it leaves out is left out."""
+    told = file.model_dump(mode="json", exclude_defaults=True)
+    tasks = [{name: task.model_dump(mode="json", exclude_defaults=True)} for name, task in file.asked]
+    return told | ({"tasks": tasks} if tasks else {})
+
+
+def write(file: StudyFile, path: Path) -> None:
+    """Write a study file, whole or not at all; what lies beside it by its relative path, so that a run can be moved."""
+    content = _relative(dumped(file), path.resolve().parent)
+    with store.atomic(path) as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _relative(value: Any, home: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _relative(one, home) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_relative(one, home) for one in value]
+    inside = isinstance(value, str) and Path(value).is_absolute() and Path(value).is_relative_to(home)
+    return str(Path(value).relative_to(home)) if inside else value
+
+
+def _refuse_tags(path: Path) -> None:
+    try:
+        for event in yaml.parse(sheets.text(path), yaml.BaseLoader):
+            if (tag := getattr(event, "tag", None)) and tag != "!":
+                raise Refusal(
+                    f"{path.name}: line {event.start_mark.line + 1} has the YAML tag {tag!r}; write plain values"
+                )
+    except yaml.YAMLError as error:
+        raise Refusal(
+            f"{path.name} cannot be read ({' '.join(str(error).split())}); check it where it says so"
+        ) from error
+
+
+# --- one entry of `tasks`
+
+
+def _entry(one: str | dict[str, Any], file: StudyFile, home: dict[str, Path]) -> str | dict[str, Task]:
+    """An entry with what is said of it typed; the held-out text's files may stand for all of it."""
+    if isinstance(one, str):
+        return one
+    if len(one) != 1:
+        raise Refusal(f"an entry of tasks names {' and '.join(map(repr, one)) or 'nothing'}; begin each with a dash")
+    [(name, said)] = one.items()
+    files = isinstance(said, str) or (isinstance(said, dict) and said and set(said) <= {*file.candidates})
+    if name == HELDOUT and files:
+        said = {"text": said}
+    try:
+        task = Task.model_validate(said or {}, context=home)
+    except ValidationError as error:
+        raise Refusal(faults.told(error, Task, f"tasks.{name}")) from error
+    if name == HELDOUT and task.text is None:
+        raise Refusal("tasks names heldout without text; write `heldout: FOLDER`, or candidate: file for each")
+    if name != HELDOUT and task.text is not None:
+        raise Refusal(f"tasks.{name} has text, which only heldout has; drop it")
+    return {name: task}
+
+
+def as_json() -> str:
+    """Return the JSON schema as text."""
+    return json.dumps(schema(), indent=1)
+
+
+__all__ = ["HELDOUT", "NAME", "StudyFile", "Task", "as_json", "parse", "read", "schema", "write"]
