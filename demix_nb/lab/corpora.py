@@ -21,7 +21,7 @@ import pandas as pd
 from jaxtyping import UInt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from demix_nb import options, store
+from demix_nb import documents, options, store
 from demix_nb.lab import clean as cleaning
 from demix_nb.lab import own
 from demix_nb.lab.clean import REASONS, Cleaned, check_amount, clean, drop_leaks, size_of
@@ -146,7 +146,7 @@ def load(directory: str | Path) -> Corpora:
         general=manifest["general"],
         families=names,
         train={name: np.load(directory / f"train/{name}.npy", mmap_mode="r") for name in names},
-        heldout={name: list(own.records(directory / f"heldout/{name}.jsonl")) for name in names},
+        heldout={name: list(documents.records(directory / f"heldout/{name}.jsonl")) for name in names},
         table=store.read(directory / TABLE, "corpora"),
     )
 
@@ -263,8 +263,8 @@ def keep(
     `tokenizer`: file name → text. `header`: inputs, general, families.
     """
     texts = {f"tokenizer/{name}": text for name, text in tokenizer.items()}
-    for name, documents in heldout.items():
-        texts[f"heldout/{name}.jsonl"] = "".join(json.dumps({"text": text}) + "\n" for text in documents)
+    for name, held in heldout.items():
+        texts[f"heldout/{name}.jsonl"] = "".join(json.dumps({"text": text}) + "\n" for text in held)
     arrays = {f"train/{name}.npy": array for name, array in train.items()}
     for path, array in arrays.items():
         with store.atomic(directory / path) as temporary, open(temporary, "wb") as file:

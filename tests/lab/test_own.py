@@ -1,20 +1,15 @@
-"""What own files hold: every text is read and counted, in every form; whatever is no text is refused by name."""
+"""Candidates of own files: all text is handed on and counted; families by name or file; amounts of all there is."""
 
-import bz2
 import gzip
-import json
-import lzma
-import random
 import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 import yaml
+from fixtures_texts import docs, jsonl, parquet, put
 
 from demix_nb import mixtures
 from demix_nb.lab import own
@@ -23,176 +18,44 @@ from demix_nb.lab.families import assign_families
 from demix_nb.region import Region
 from demix_nb.store import Refusal
 
-WORDS = "river stone market letter garden winter engine signal border harvest mirror candle bridge thunder".split()
 ROW = {"megabytes": 0.06, "vocab_size": 300, "heldout_kb": 8, "seed": 0}
-TEXTS = ["one", "two\nlines\r\nand three", "Ärger 东京 👍", "", "\u2028 and \x85 end no line", "  "]
-
-
-def docs(seed: int, count: int) -> list[str]:
-    draw = random.Random(seed)
-    return [" ".join(draw.choice(WORDS) for _ in range(60)).capitalize() + "." for _ in range(count)]
-
-
-def jsonl(texts: list[object], **how) -> bytes:
-    return "".join(json.dumps({"text": text, "id": 7}, **how) + "\n" for text in texts).encode()
-
-
-def parquet(path: Path, column: object, **how) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pa.parquet.write_table(pa.table({"id": list(range(len(column))), "text": column}), path, **how)
-    return path
-
-
-def zstd(data: bytes) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as stream:
-        stream.write(data)
-    return sink.getvalue().to_pybytes()
-
-
-PACK = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd, ".GZ": gzip.compress}
-
-
-def put(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
+TEXTS = ["one", "two\nlines\r\nand three", "Ärger 东京 👍", "", "  "]
 
 
 def held(folder: Path) -> dict[str, list[str]]:
     return {name: sorted(files(np.random.default_rng(0))) for name, files in own.readers(folder).items()}
 
 
-# --- what is read
+def words(texts: list[str]) -> list[str]:
+    return sorted(" ".join(texts).split())
 
 
-@pytest.mark.parametrize("packing", PACK)
-@pytest.mark.parametrize("ending", [".jsonl", ".json", ".ndjson", ".JSONL"])
-def test_records_come_back_from_every_packing(ending, packing, tmp_path):
-    plain = jsonl(TEXTS) + b"\n" + jsonl(TEXTS, ensure_ascii=False).replace(b"\n", b"\r\n")
-    put(tmp_path / f"a{ending}{packing}", PACK[packing](b"\xef\xbb\xbf" + plain))
-    assert held(tmp_path) == {"a": sorted(TEXTS * 2)}
-    size = 2 * sum(len(text.encode()) for text in TEXTS)
-    assert own.sizes(own.readers(tmp_path), n_jobs=1) == {"a": size}
+# --- what is handed on and counted
 
 
-@pytest.mark.parametrize("packing", [".gz", ".bz2", ".xz", ".zst"])
-def test_packings_that_were_appended_to_are_read_to_their_end(packing, tmp_path):
-    put(tmp_path / f"a.jsonl{packing}", PACK[packing](jsonl(["one"])) + PACK[packing](jsonl(["two"])))
-    assert held(tmp_path) == {"a": ["one", "two"]}
-
-
-@pytest.mark.parametrize("packing", PACK)
-@pytest.mark.parametrize("ending", [".txt", ".TXT"])
-def test_text_files_come_back_from_every_packing(ending, packing, tmp_path):
+def test_records_come_whole_and_text_files_in_pieces_and_all_bytes_are_counted(tmp_path):
     text = "\n\n".join(docs(0, 30)) + "\n\nÄrger"
-    put(tmp_path / f"a{ending}{packing}", PACK[packing](b"\xef\xbb\xbf" + text.encode()))
-    assert sorted(" ".join(held(tmp_path)["a"]).split()) == sorted(text.split())
-    assert own.sizes(own.readers(tmp_path), n_jobs=1) == {"a": len(text.encode())}
+    parquet(tmp_path / "a.parquet", TEXTS)
+    put(tmp_path / "b.txt", text.encode())
+    found = held(tmp_path)
+    assert found["a"] == sorted(TEXTS) and words(found["b"]) == words([text]) and len(found["b"]) > 1
+    size = sum(len(one.encode()) for one in TEXTS)
+    assert own.sizes(own.readers(tmp_path), n_jobs=1) == {"a": size, "b": len(text.encode())}
 
 
-@pytest.mark.parametrize(
-    "column",
-    [pa.array(TEXTS), pa.array(TEXTS, pa.large_string()), pa.array(TEXTS, pa.string_view()),
-     pa.array(TEXTS).dictionary_encode(), pa.chunked_array([TEXTS[:2], TEXTS[2:]])],
-    ids=lambda column: str(column.type),
-)  # fmt: skip
-def test_every_type_of_string_is_read(column, tmp_path):
-    parquet(tmp_path / "a.parquet", column, row_group_size=2)
-    assert held(tmp_path) == {"a": sorted(TEXTS)}
+def test_many_text_files_stay_whole_and_few_lose_their_empty_ones(tmp_path):
+    long = "\n\n".join(docs(0, 30))
+    for number in range(own.FEW_FILES):
+        put(tmp_path / "many" / f"{number}.txt", f"{number} {long}".encode())
+    put(tmp_path / "few" / "0.txt", b"")
+    put(tmp_path / "few" / "1.txt", b"one")
+    found = held(tmp_path)
+    assert len(found["many"]) == own.FEW_FILES and found["few"] == ["one"]
 
 
-def test_files_without_rows_are_passed_over(tmp_path):
-    parquet(tmp_path / "a" / "0.parquet", pa.array([], pa.string()))
-    parquet(tmp_path / "a" / "1.parquet", pa.array([], pa.null()))
-    put(tmp_path / "a" / "2.jsonl", b"")
-    put(tmp_path / "a" / "3.txt.gz", gzip.compress(b""))
-    parquet(tmp_path / "a" / "4.parquet", TEXTS)
-    assert held(tmp_path)["a"] == sorted(TEXTS)
-
-
-# --- what is refused
-
-
-@pytest.mark.parametrize(
-    "column",
-    [[["a", "b"]], [{"de": "a"}], [1], [1.5], [True], [b"bytes"], [pd.Timestamp(0)], [[None]],
-     pa.array([["a"], None]), pa.array([1, 1]).dictionary_encode()],
-    ids=str,
-)  # fmt: skip
-def test_a_column_of_anything_but_strings_is_refused(column, tmp_path):
-    parquet(tmp_path / "law" / "b.parquet", column)
-    with pytest.raises(Refusal, match=r"b\.parquet: column 'text' holds .*, not text; write each document as one str"):
-        own.sizes(own.readers(tmp_path), n_jobs=1)
-
-
-@pytest.mark.parametrize("value", [["a", "b"], {"de": "a"}, 1, 1.5, True, None, [None]], ids=str)
-def test_a_field_of_anything_but_strings_is_refused(value, tmp_path):
-    put(tmp_path / "a.jsonl.gz", gzip.compress(jsonl(["fine", value])))
-    with pytest.raises(Refusal, match=r"a\.jsonl\.gz, line 2: expected a JSON object with a text in its field 'text'"):
-        own.sizes(own.readers(tmp_path), n_jobs=1)
-
-
-@pytest.mark.parametrize(
-    "data", [b'[{"text": "a"}]', b'{\n "text": "a"\n}', b'"text"', b"[" * 99_999, b"a,text\n1,b\n"]
-)
-def test_json_that_is_not_an_object_a_line_is_refused(data, tmp_path):
-    put(tmp_path / "a.json", data)
-    with pytest.raises(Refusal, match=r"a\.json, line 1: expected a JSON object"):
-        own.sizes(own.readers(tmp_path), n_jobs=1)
-
-
-def test_missing_texts_of_a_table_are_refused_by_row(tmp_path):
-    parquet(tmp_path / "a.parquet", ["one", "two", None, "four"], row_group_size=1)
-    with pytest.raises(Refusal, match=r"a\.parquet, row 3: no text, but a missing value \(null\); drop such rows"):
-        own.sizes(own.readers(tmp_path), n_jobs=1)
-
-
-def test_a_column_that_is_missing_or_there_twice_is_refused(tmp_path):
-    pa.parquet.write_table(pa.table({"Text": ["a"], "id": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(Refusal, match=r"a\.parquet has no column 'text', only Text, id; rename one"):
-        own.sizes(own.readers(tmp_path), n_jobs=1)
-    twice = pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
-    pa.parquet.write_table(twice, tmp_path / "a.parquet")
-    with pytest.raises(Refusal, match=r"a\.parquet has 2 columns 'text'; rename one"):
-        own.sizes(own.readers(tmp_path), n_jobs=1)
-
-
-@pytest.mark.parametrize("ending", [".parquet", ".jsonl.gz", ".jsonl.bz2", ".txt.xz", ".txt.zst", ".jsonl"])
-def test_files_cut_short_are_refused_wherever_they_are_cut(ending, tmp_path):
-    whole = parquet(tmp_path / "whole", docs(0, 40)).read_bytes()
-    if ending != ".parquet":
-        packing = ending.removeprefix(".jsonl").removeprefix(".txt")
-        whole = PACK[packing](jsonl(docs(0, 40)) if ending.startswith(".jsonl") else "\n\n".join(docs(0, 40)).encode())
-    for share in (0.1, 0.5, 0.9):
-        path = put(tmp_path / "law" / f"b{ending}", whole[: int(share * len(whole))])
-        with pytest.raises(Refusal, match=rf"b{ending}.*(damaged or cut short, get it again|expected a JSON object)"):
-            own.sizes(own.readers(tmp_path / "law"), n_jobs=1)
-        path.write_bytes(whole)
-        assert own.sizes(own.readers(tmp_path / "law"), n_jobs=1)["b"] > 9000
-
-
-@pytest.mark.parametrize("ending", [".parquet", ".jsonl.gz", ".txt.bz2", ".txt.xz", ".jsonl.zst"])
-def test_files_that_are_not_what_their_ending_says_are_refused(ending, tmp_path):
-    put(tmp_path / f"a{ending}", b"<html><body>404 Not Found</body></html>")
-    with pytest.raises(Refusal, match=rf"cannot read .*a{ending} \(.*\); if it is damaged or cut short, get it again"):
-        own.sizes(own.readers(tmp_path), n_jobs=1)
-
-
-@pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
-@pytest.mark.parametrize("encoding", ["utf-16", "latin1", "utf-32", "cp1252"])
-@pytest.mark.parametrize("ending", [".txt", ".jsonl"])
-def test_other_encodings_are_refused(ending, encoding, packing, tmp_path):
-    data = "Ärger\n" if ending == ".txt" else '{"text": "Ärger"}\n'
-    put(tmp_path / f"a{ending}{packing}", PACK[packing](data.encode(encoding)))
-    with pytest.raises(Refusal, match=rf"a{ending}{packing}.* is not UTF-8 \(byte \d+\); convert it"):
-        own.sizes(own.readers(tmp_path), n_jobs=1)
-
-
-def test_bytes_that_a_table_calls_a_string_are_refused(tmp_path):
-    broken = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe"))
-    parquet(tmp_path / "a.parquet", broken)
-    with pytest.raises(Refusal, match=r"a\.parquet, a row of column 'text', is not UTF-8"):
+def test_what_cannot_be_read_is_refused_when_it_is_counted(tmp_path):
+    put(tmp_path / "a.jsonl", jsonl(["fine", 7]))
+    with pytest.raises(Refusal, match=r"a\.jsonl, line 2: expected a JSON object with a text in its field 'text'"):
         own.sizes(own.readers(tmp_path), n_jobs=1)
 
 
