@@ -3,12 +3,14 @@
 A region is the simplex cut by a lower and an upper bound on each candidate's share. Whatever needs mixtures (a search,
 a design of references, a gradient step) draws them here, so that none leaves the region by a hair: rows are moved to
 the nearest mixture x within the bounds, argmin KL(x‖p) = clip(c·p, lower, upper), with c by bisection on log c. The
-released DeMix sampler clips once and rescales instead, and a fifth of what it emits breaks a cap.
+released DeMix sampler clips once and rescales instead, and a fifth of what it emits breaks a cap. Uniform draws gather
+at the centre where candidates are many (of a hundred the largest share is 5 %), so a design is a row of `DESIGNS`.
 
 Sources: DeMix (arXiv 2602.00747) 2.4; RegMix (2407.01492) 3.1; maximin designs: Johnson, Moore & Ylvisaker (1990).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations_with_replacement, count
 from math import comb
 
@@ -24,7 +26,7 @@ FLOOR = 1e-9  # what a zero weight becomes where bounds need it: a projection ca
 BISECTIONS = 100  # halvings of the interval of log c, far below float64's resolution
 STRENGTHS = tuple(np.geomspace(0.5, 5.0, 15))  # Dirichlet strengths, DeMix code's log grid
 MAX_REDRAWS = 1000  # tiny Dirichlet strengths underflow; this often in a row they never will be usable
-DESIGN_POOL = 2000  # mixtures among which a maximin design chooses
+POOL = 2000  # mixtures among which a maximin design chooses
 
 Shares = Mapping[str, float] | pd.Series  # candidate → share
 
@@ -138,20 +140,18 @@ class Region:
             shares = np.maximum(shares, FLOOR)
         return self.project(named(shares / shares.sum(axis=1, keepdims=True), self.candidates, prefix))
 
-    def design(self, n: int, *, rng: np.random.Generator, prefix: str = "m", pool: int = DESIGN_POOL) -> pd.DataFrame:
-        """Choose `n` mixtures that leave no large gap: maximin distance on √shares, greedily, among a drawn pool.
+    def sample(
+        self, n: int, *, how: str = "uniform", rng: np.random.Generator, prefix: str = "m", prior: Shares | None = None
+    ) -> pd.DataFrame:
+        """Return a design of `n` mixtures, drawn as the row `how` of `DESIGNS` says.
 
-        The first is the pool's most central one, each next the one farthest from all before it.
+        `prior`: the shares that sparse draws centre on, equal ones where none are given. Raises Refusal for a design
+        that is no row.
         """
-        fresh = self.draw(max(pool, n), rng=rng, prefix=prefix)
-        points = np.sqrt(fresh.to_numpy())
-        chosen = [int(((points - points.mean(axis=0)) ** 2).sum(axis=1).argmin())]
-        gap = np.full(len(points), np.inf)
-        while len(chosen) < n:
-            gap = np.minimum(gap, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
-            gap[chosen[-1]] = -1.0
-            chosen.append(int(gap.argmax()))
-        return named(fresh.to_numpy()[chosen], self.candidates, prefix)
+        if how not in DESIGNS:
+            raise Refusal(f"there is no design {how!r}; take one of {', '.join(DESIGNS)}")
+        centre = uniform(self.candidates) if prior is None else pd.Series(prior)
+        return DESIGNS[how].draw(self, n, centre, rng=rng, prefix=prefix)
 
     # --- regions of a hierarchy's stages
 
@@ -165,6 +165,54 @@ class Region:
         """How the members of a group may divide its `share` of the mixture among them; shares of the group, sum 1."""
         names = list(members)
         return Region(names, (self.lower[names] / share).clip(upper=1.0), (self.upper[names] / share).clip(upper=1.0))
+
+
+# --- designs: draw(region, n, prior, *, rng, prefix)
+
+
+@dataclass(frozen=True)
+class Design:
+    """A way to choose mixtures before anything is known; `use`: what it is for, in one sentence."""
+
+    draw: Callable[..., pd.DataFrame]
+    label: str
+    paper: str
+    use: str
+
+
+def _maximin(region: Region, n: int, prior: pd.Series, *, rng: np.random.Generator, prefix: str) -> pd.DataFrame:
+    """Choose greedily among a pool, half of it sparse: first its most central, each next the farthest from all before.
+
+    Distance is Euclidean on √shares.
+    """
+    half = max(POOL // 2, n)
+    drawn = [region.draw(half, rng=rng), region.dirichlet(prior, half, rng=rng)]
+    pool = np.concatenate([table.to_numpy() for table in drawn])
+    points = np.sqrt(pool)
+    chosen = [int(((points - points.mean(axis=0)) ** 2).sum(axis=1).argmin())]
+    gap = np.full(len(points), np.inf)
+    while len(chosen) < n:
+        gap = np.minimum(gap, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+        gap[chosen[-1]] = -1.0
+        chosen.append(int(gap.argmax()))
+    return named(pool[chosen], region.candidates, prefix)
+
+
+DESIGNS = {
+    "uniform": Design(
+        lambda region, n, prior, **how: region.draw(n, **how), "uniform", "DeMix (2602.00747) 2.4",
+        "a dozen candidates or fewer: no mixture is preferred, but of a hundred candidates all are near the centre",
+    ),
+    "dirichlet": Design(
+        lambda region, n, prior, **how: region.dirichlet(prior, n, **how), "Dirichlet by strength",
+        "RegMix (2407.01492) 3.1, DeMix's code",
+        "many candidates: a few of them share a mixture, so that each is seen with much weight and with none",
+    ),
+    "maximin": Design(
+        _maximin, "maximin", "Johnson, Moore & Ylvisaker (1990)",
+        "few runs, as far apart as a pool of both allows: of a hundred candidates mostly one or two at a time",
+    ),
+}  # fmt: skip
 
 
 def named(shares: Float[np.ndarray, "n k"], candidates: Sequence[str], prefix: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from planted import PRIOR as NATURAL
 from scipy.optimize import minimize
 
 from demix_nb import mixtures
-from demix_nb.region import Region, named, seed_grid, unimax
+from demix_nb.region import DESIGNS, Region, named, seed_grid, unimax
 from demix_nb.store import Refusal
 
 NAMES = ["general", "math", "code"]
@@ -142,8 +142,7 @@ def test_nearest_takes_weights_of_any_sum():
 DRAWS = {
     "draw": lambda region, rng: region.draw(200, rng=rng),
     "dirichlet": lambda region, rng: region.dirichlet(PRIOR, 200, rng=rng),
-    "design": lambda region, rng: region.design(20, rng=rng, pool=200),
-}
+} | {how: lambda region, rng, how=how: region.sample(20, how=how, rng=rng) for how in DESIGNS}
 
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
@@ -177,14 +176,59 @@ def test_strengths_say_how_far_draws_stray(rng):
     assert spread[2] == pytest.approx(np.sqrt(0.3 * 0.7 / 51), rel=0.1)  # variance p(1−p)/(λ+1)
 
 
+# --- designs
+
+
+MANY = [f"c{number:03d}" for number in range(100)]
+CAPPED = Region(MANY, lower={"c000": 0.02}, upper=dict.fromkeys(MANY[:50], 0.1))
+REACHES = {  # how far from the centre a design's mixtures are, more is further
+    "largest share": lambda shares: shares.max(axis=1).mean(),
+    "few at a time": lambda shares: -(1 / (shares**2).sum(axis=1)).mean(),
+    "apart": lambda shares: np.mean([np.linalg.norm(a - b) for a, b in combinations(np.sqrt(shares.to_numpy()), 2)]),
+}
+
+
 def least_gap(shares: pd.DataFrame) -> float:
     points = np.sqrt(shares.to_numpy())
     return min(np.linalg.norm(a - b) for a, b in combinations(points, 2))
 
 
-def test_a_design_is_the_greedy_maximin_choice(rng):
-    chosen = BOUNDED.design(6, rng=np.random.default_rng(5), pool=40)
-    pool = BOUNDED.draw(40, rng=np.random.default_rng(5))
+@pytest.mark.parametrize("region", [Region(MANY), CAPPED], ids=["simplex", "capped"])
+@pytest.mark.parametrize("reach", REACHES.values(), ids=REACHES)
+def test_of_a_hundred_candidates_all_designs_reach_further_than_uniform(reach, region):
+    found = {how: reach(region.sample(40, how=how, rng=np.random.default_rng(7))) for how in DESIGNS}
+    assert min(found["dirichlet"], found["maximin"]) > found["uniform"] + 0.3 * abs(found["uniform"]), found
+
+
+@pytest.mark.parametrize("how", DESIGNS)
+def test_a_design_of_a_hundred_candidates_stays_in_its_region_and_repeats_with_the_seed(how):
+    first, again, other = (
+        CAPPED.sample(30, how=how, rng=np.random.default_rng(seed), prefix="d") for seed in (1, 1, 2)
+    )
+    pd.testing.assert_frame_equal(first, again)
+    assert CAPPED.holds(first).all() and not np.allclose(first, other) and list(first.index)[:2] == ["d00", "d01"]
+
+
+def test_the_uniform_design_is_the_uniform_draw_and_sparse_ones_centre_on_their_prior():
+    draws = (
+        Region(NAMES).draw(9, rng=np.random.default_rng(4)),
+        Region(NAMES).dirichlet(PRIOR, 9, rng=np.random.default_rng(4)),
+    )
+    pd.testing.assert_frame_equal(Region(NAMES).sample(9, rng=np.random.default_rng(4)), draws[0])
+    given = Region(NAMES).sample(9, how="dirichlet", rng=np.random.default_rng(4), prior=PRIOR)
+    pd.testing.assert_frame_equal(given, draws[1])
+
+
+def test_a_design_that_is_no_row_is_refused_and_rows_say_what_they_are_for(rng):
+    with pytest.raises(Refusal, match="no design 'sobol'; take one of uniform, dirichlet, maximin"):
+        Region(NAMES).sample(3, how="sobol", rng=rng)
+    assert all(row.label and row.paper and row.use for row in DESIGNS.values())
+
+
+def test_maximin_is_the_greedy_choice_among_uniform_and_sparse_mixtures(monkeypatch):
+    monkeypatch.setattr("demix_nb.region.POOL", 40)
+    chosen, rng = BOUNDED.sample(6, how="maximin", rng=np.random.default_rng(5)), np.random.default_rng(5)
+    pool = pd.concat([BOUNDED.draw(20, rng=rng, prefix="u"), BOUNDED.dirichlet(mixtures.uniform(NAMES), 20, rng=rng)])
     points = {name: np.sqrt(row.to_numpy()) for name, row in pool.iterrows()}
     centre = np.mean(list(points.values()), axis=0)
     taken = [min(points, key=lambda name: np.linalg.norm(points[name] - centre))]
@@ -195,13 +239,17 @@ def test_a_design_is_the_greedy_maximin_choice(rng):
     assert list(chosen.index) == [f"m{i}" for i in range(6)]
 
 
-def test_a_design_leaves_its_points_farther_apart_than_chance(rng):
+def test_maximin_leaves_its_points_farther_apart_than_chance(rng):
     by_chance = [least_gap(BOUNDED.draw(16, rng=rng)) for _ in range(20)]
-    assert least_gap(BOUNDED.design(16, rng=rng)) > 3 * np.median(by_chance)
+    assert least_gap(BOUNDED.sample(16, how="maximin", rng=rng)) > 3 * np.median(by_chance)
 
 
-def test_a_design_of_more_than_the_pool_draws_a_larger_pool(rng):
-    assert len(Region(NAMES).design(7, rng=rng, pool=3)) == 7
+def test_maximin_of_more_than_its_pool_draws_a_larger_pool(rng, monkeypatch):
+    monkeypatch.setattr("demix_nb.region.POOL", 4)
+    assert len(Region(NAMES).sample(7, how="maximin", rng=rng)) == 7
+
+
+# --- seeds and names
 
 
 def test_seed_grid_is_corners_priors_and_coarse_steps(rng):

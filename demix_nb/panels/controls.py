@@ -20,7 +20,10 @@ from traitlets import Dict, HasTraits, Tuple
 
 from demix_nb import STATIC
 from demix_nb.figures.colours import BLACK
+from demix_nb.ranges import near
+from demix_nb.store import Refusal
 
+LISTED = 20  # of anything that a page lists: sliders, rows, entries of a list
 STEP = 0.001  # of share, one step of a slider; whole steps are what lets the numbers on screen sum to exactly 1
 LONG = {"style": {"description_width": "8.5rem"}, "layout": {"width": "100%", "max_width": "26rem"}}
 
@@ -28,13 +31,13 @@ LONG = {"style": {"description_width": "8.5rem"}, "layout": {"width": "100%", "m
 # --- mixtures under sliders ------------------------------------------------------------------------------------------
 
 
-def whole_steps(shares: pd.Series, total: float = 1.0) -> pd.Series:
-    """Return shares in whole thousandths that sum to `total`, by largest remainder."""
-    steps = shares * (total / shares.sum()) / STEP
+def whole_steps(shares: pd.Series, total: float = 1.0, step: float = STEP) -> pd.Series:
+    """Return shares in whole steps, thousandths by default, that sum to `total`, by largest remainder."""
+    steps = shares * (total / shares.sum()) / step
     floor = np.floor(steps + 1e-9)
-    missing = round(total / STEP) - int(floor.sum())
+    missing = round(total / step) - int(floor.sum())
     floor[(steps - floor).nlargest(missing).index] += 1
-    return floor * STEP
+    return floor * step
 
 
 def moved(shares: pd.Series, name: str, share: float, locked: Collection[str] = ()) -> pd.Series:
@@ -74,11 +77,16 @@ class Desk:
                       for name in self.sliders}  # fmt: skip
         self.sum = widgets.HTML()
         self.mixture = Mixture()
-        self.choice.observe(lambda change: self.show(self.presets.loc[change.new]), "value")
+        self.choice.observe(lambda change: self.start(change.new), "value")
         for name in self.sliders:
             self.sliders[name].observe(lambda change, name=name: self.move(name, change.new), "value")
             self.locks[name].observe(lambda change, name=name: self._hold(name, change.new), "value")
         self.show(presets.iloc[0])
+
+    def start(self, name: str) -> None:
+        """Put a preset on the sliders; a name that is being typed and is none yet changes nothing."""
+        if name in self.presets.index:
+            self.show(self.presets.loc[name])
 
     def show(self, shares: pd.Series) -> None:
         """Put a mixture on the sliders, in whole steps, and let whoever watches know once."""
@@ -123,10 +131,39 @@ def tokens_slider(tokens: float) -> widgets.FloatLogSlider:
                                   readout_format=",.0f", continuous_update=False, **LONG)  # fmt: skip
 
 
-def chooser(description: str, options: Sequence[str], value: str | None = None) -> widgets.Dropdown:
-    """Return a list of which one is chosen, the first where `value` names none."""
-    return widgets.Dropdown(options=options, value=value or options[0], description=description,
-                            layout={"width": "100%", "max_width": "31rem"})  # fmt: skip
+def chooser(
+    description: str, known: Sequence[str], value: str | None = None, listed: Sequence[str] = ()
+) -> widgets.Dropdown | widgets.Combobox:
+    """Return a list of which one is chosen, the first where `value` names none.
+
+    Of more than `LISTED` only those `listed` (the first ones where none are) stand in it, and any other can be typed:
+    whoever watches must expect names that are not `known` (`unknown`).
+    """
+    how = {"value": value or known[0], "description": description, "layout": {"width": "100%", "max_width": "31rem"}}
+    if len(known) <= LISTED:
+        return widgets.Dropdown(options=known, **how)
+    return widgets.Combobox(options=list(listed or known)[:LISTED], placeholder="type a name", continuous_update=False,
+                            **how)  # fmt: skip
+
+
+def unknown(names: Sequence[str], known: Collection[str]) -> str:
+    """Return what is to be said of the first name that is not known, with the nearest that is; "" where all are."""
+    odd = next((name for name in names if name not in known), None)
+    return "" if odd is None else f"There is no {odd!r} here{near(odd, known, '; did you mean {!r}?') or '.'}"
+
+
+def button(description: str, act: Callable[[], str]) -> widgets.HBox:
+    """Return a button, and beside it what `act()` returns when it is pressed; a refusal is said there too."""
+    pressed, said = widgets.Button(description=description), widgets.HTML()
+
+    def answer(_: object) -> None:
+        try:
+            said.value = escape(act())
+        except Refusal as refusal:
+            said.value = escape(str(refusal))
+
+    pressed.on_click(answer)
+    return widgets.HBox([pressed, said])
 
 
 # --- a heat map under the finger -------------------------------------------------------------------------------------

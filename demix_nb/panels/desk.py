@@ -1,25 +1,29 @@
 """What stands on the desk: one mixture's recipe, what is expected of it, and what its merged model scores and writes.
 
-Pure functions of tables and one mixture. They know no widget: `controls` calls them for every move, and the page shows
-them once more for readers without Python.
+Functions of tables and one mixture, all but `save` pure. They know no widget: `controls` calls them for every move, and
+the page shows them once more for readers without Python.
 
 Source: DeMix (arXiv 2602.00747) 2.2–2.4.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import yaml
 from pandas.io.formats.style import Styler
 from plotly.subplots import make_subplots
 
 from demix_nb.figures.colours import BLACK, families
-from demix_nb.mixtures import recipe
+from demix_nb.panels.controls import whole_steps
 from demix_nb.panels.look import arranged, dots, short
 from demix_nb.scored import Scored
+from demix_nb.store import atomic
 
+MILLIONTH = 1e-6  # of share, one step of what is saved
 ROW = 100  # pixels that a family takes, its axis included
 
 
@@ -40,28 +44,68 @@ def guess(predictor, mixture: pd.Series, scored: Scored) -> Guess:
     return Guess(predicted.scores.iloc[0], predictor.spread(row).iloc[0], int(place))
 
 
-def recipe_table(mixture: pd.Series, general: str, beta: float, tokens: pd.Series, budget: float) -> pd.DataFrame:
-    """Return candidate → mixture, recipe (1−β)·general + β·α (DeMix 2.2), its tokens, and how often each repeats.
+def recipe_table(
+    mixture: pd.Series, recipe: pd.Series, tokens: pd.Series | None = None, budget: float | None = None
+) -> pd.DataFrame:
+    """Return candidate → mixture, recipe (DeMix 2.2), and, out of a `budget` of tokens, its tokens and its epochs.
 
-    `tokens`: candidate → training tokens there are; `budget`: tokens of the run that the mixture is for.
+    `tokens`: candidate → training tokens there are, NaN where nobody knows. Columns that nothing is known for are not
+    there: tokens without a budget, epochs (how often each repeats) without amounts.
     """
-    shares = recipe(mixture, general, beta)
-    spent = shares * budget
-    columns = {"mixture": mixture, "recipe": shares, "tokens": spent, "epochs": spent / tokens[mixture.index]}
+    columns = {"mixture": mixture, "recipe": recipe}
+    if budget is not None:
+        columns["tokens"] = recipe * budget
+        if tokens is not None and tokens.notna().any():
+            columns["epochs"] = columns["tokens"] / tokens[mixture.index]
     return pd.DataFrame(columns).rename_axis("candidate")
+
+
+def untold(tokens: pd.Series | None, candidates: Sequence[str]) -> str:
+    """Return what is to be said where amounts of text are not known, "" where they are."""
+    missing = list(candidates) if tokens is None else list(tokens.index[tokens.isna()])
+    if not missing:
+        return ""
+    whose = (
+        "of any candidate" if len(missing) == len(candidates) else f"of {len(missing)} of {len(candidates)} candidates"
+    )
+    return f"Nobody has told how much text there is {whose}: there are no epochs to count."
+
+
+def listed(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of a recipe table that a page lists, and under them all others as one: their epochs at most."""
+    rest = table.drop(list(names))
+    if rest.empty:
+        return table
+    row = rest.sum().to_frame(f"{len(rest)} others").T
+    if "epochs" in row:
+        row["epochs"] = rest["epochs"].max()
+    return pd.concat([table.loc[list(names)], row]).rename_axis("candidate")
 
 
 def shown_recipe(table: pd.DataFrame) -> Styler:
     """Return a recipe table as it is read: per cent, tokens in full, and more than four epochs in bold."""
     formats = {"mixture": "{:.1%}", "recipe": "{:.1%}", "tokens": "{:,.0f}", "epochs": "{:.2f}"}
+    known = table.columns.intersection(["epochs"])
     # beyond four epochs repeated text is worth less than fresh text (Muennighoff et al., 2305.16264)
-    bold = table.style.map(lambda epochs: "font-weight: bold" if epochs > 4 else "", subset=["epochs"])
-    return bold.format(formats).format_index(escape="html")
+    bold = table.style.map(lambda epochs: "font-weight: bold" if epochs > 4 else "", subset=known)
+    return bold.format({name: formats[name] for name in table}, na_rep="–").format_index(escape="html")
 
 
-def standing(found: Guess, scored: Scored) -> go.Figure:
-    """Predicted family scores (diamonds, 95 % intervals) among those of all proxies, and the predicted place."""
-    names, hues = list(scored.families), families(scored.families)
+def save(path: Path, mixture: pd.Series, recipe: pd.Series) -> Path:
+    """Write a mixture and its recipe as YAML, shares in whole millionths, whole or not at all; returns the path."""
+    shares = {"mixture": mixture, "recipe": recipe}
+    told = {key: whole_steps(value, step=MILLIONTH).round(6).to_dict() for key, value in shares.items()}
+    with atomic(path) as temporary:
+        temporary.write_text(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def standing(found: Guess, scored: Scored, names: Sequence[str] = ()) -> go.Figure:
+    """Predicted family scores (diamonds, 95 % intervals) among those of all proxies, and the predicted place.
+
+    `names`: the families that are drawn, all of them where none are named.
+    """
+    names, hues = list(names or scored.families), families(scored.families)
     figure = make_subplots(rows=len(names), cols=1, vertical_spacing=0.45 / len(names))
     aside = 0.3 * np.sin(2.4 * np.arange(len(scored)))  # spread by order: a random jitter would jump at every move
     for row, family in enumerate(names, start=1):

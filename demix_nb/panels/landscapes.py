@@ -7,7 +7,7 @@ Source: MergeMix (arXiv 2601.17858) draws landscapes over the simplex.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations, cycle
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from demix_nb.scored import Scored
 EDGE = 24  # steps along an edge of a triangle: 325 points, enough for a smooth map and light enough for a page
 MACRO = "macro rank"
 TOO_FEW = "A triangle needs three candidates; this study has fewer."
-CORNERS = 7  # families, or candidates, of which every three can be chosen: 35 triangles are a list still read
+SHARED = "Choose three corners that share no candidate."
 
 
 def heaviest(weights: pd.Series, most: int) -> list[str]:
@@ -29,22 +29,41 @@ def heaviest(weights: pd.Series, most: int) -> list[str]:
     return [name for name in weights.index if name in chosen]
 
 
-def triangles(origin: Mapping[str, str], weights: pd.Series) -> dict[str, dict[str, list[str]]]:
-    """Return what can stand at three corners, label → (corner → candidates): any three families, any three candidates.
+def groups(origin: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return what can stand at a corner, label → candidates: families of several, then every candidate alone.
 
-    `origin`: candidate → family; of more than `CORNERS` families or candidates those with the largest `weights`
-    (candidate → weight) are offered. Empty for fewer than three candidates.
+    `origin`: candidate → family. A family that is called as a candidate is is labelled "all <family>".
     """
-    members = {family: [name for name in origin if origin[name] == family] for family in origin.values()}
-    large = heaviest(pd.Series({family: weights[names].sum() for family, names in members.items()}), CORNERS)
-    triples = [{family: members[family] for family in three} for three in combinations(large, 3)]
-    if len(triples) == 1:
-        by_family = {"families": triples[0]}
-    else:
-        by_family = {f"families {' / '.join(groups)}": groups for groups in triples}
-    return by_family | {
-        " / ".join(three): {name: [name] for name in three} for three in combinations(heaviest(weights, CORNERS), 3)
-    }
+    several = {family: members for family, members in _members(origin).items() if len(members) > 1}
+    return {_label(family, origin): members for family, members in several.items()} | {name: [name] for name in origin}
+
+
+def first(origin: Mapping[str, str], weights: pd.Series) -> list[str]:
+    """Return the labels of three corners to begin with; none for fewer than three candidates.
+
+    They are the families with the largest `weights` (candidate → weight), or candidates where there are no three.
+    """
+    members = _members(origin)
+    if len(members) < 3:
+        return heaviest(weights[list(origin)], 3) if len(origin) >= 3 else []
+    large = heaviest(pd.Series({family: weights[names].sum() for family, names in members.items()}), 3)
+    return [_label(family, origin) if len(members[family]) > 1 else members[family][0] for family in large]
+
+
+def _members(origin: Mapping[str, str]) -> dict[str, list[str]]:
+    return {family: [name for name in origin if origin[name] == family] for family in origin.values()}
+
+
+def _label(family: str, origin: Mapping[str, str]) -> str:
+    while family in origin:
+        family = f"all {family}"
+    return family
+
+
+def shared(groups: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether some candidate stands at two corners, or the corners are not three."""
+    members = [name for group in groups.values() for name in group]
+    return len(groups) < 3 or len(set(members)) < len(members)
 
 
 def corners_of(groups: Mapping[str, Sequence[str]], candidates: Sequence[str]) -> pd.DataFrame:

@@ -14,16 +14,21 @@ from threading import RLock
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
+from demix_nb.merging import Bank
 from demix_nb.mixtures import as_table, one_hot, validate
 from demix_nb.proxies import Checkpoints
 from demix_nb.scored import Scored
 from demix_nb.scoring import Suite
 from demix_nb.scoring.answers import Mixed, token_logs
+from demix_nb.store import Refusal
 from demix_nb.study import HeldOut
 
 EXCERPT = 2000  # characters per candidate: a move then takes a third of a second for 164k parameters on one core
 PROMPT = 24  # tokens of held-out text that a continuation starts from
+NOTHING = "(nothing)"  # what a continuation starts from where there is no text
 SMALL = 10_000_000  # parameters below which one thread is as fast, and five times as fast beside another busy process
 TEMPERATURE = 0.8  # below 1, so that models this small keep to the words they know
 WEIGHTS = tuple(f"{weight:.2f}" for weight in np.linspace(0, 1, 101))  # as `Study.between` calls its mixtures
@@ -33,19 +38,61 @@ class Live:
     """The components of a study in memory and one model that becomes the proxy of whatever mixture is asked for.
 
     There is one model for everybody: whoever asks waits until the one before has its answer, as a slider may be moved
-    while a cell still runs. Its tasks are the candidates, each one's excerpt in bits per byte.
+    while a cell still runs. Its tasks are the candidates that have held-out text (`names`), each one's excerpt in bits
+    per byte. Nothing is opened before it is asked for.
     """
 
     def __init__(self, study) -> None:
-        self.study, self.bank, self.turn = study, study.bank, RLock()
-        self.model = self.bank.model()
+        self.study, self.turn = study, RLock()
+
+    @property
+    def bank(self) -> Bank:
+        """The components."""
+        return self.study.bank
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The model that proxies are written into, where and as the study's own are opened."""
         if self.bank.size < SMALL:
             torch.set_num_threads(1)
-        excerpts = {name: ["\n".join(study.heldout.heldout[name])[:EXCERPT]] for name in self.bank.names}
-        few, context = HeldOut(study.families, excerpts), study.setting["architecture"]["context"]
-        self.suite = Suite.build(["heldout"], study.tokenizer, heldout=few, context=context)
-        self.starts = {name: study.tokenizer.encode(text)[:PROMPT] for name, (text,) in excerpts.items()}
-        self.prompts = {name: study.tokenizer.decode(tokens) for name, tokens in self.starts.items()}
+        return self.bank.model(getattr(torch, self.study.store.dtype), self.study.store.device)
+
+    @cached_property
+    def excerpts(self) -> dict[str, list[str]]:
+        """Candidate → its excerpt, as its only document; those without text are left out."""
+        texts = self.study.heldout.heldout if self.study.heldout else {}
+        cut = {name: "\n".join(texts.get(name, ()))[:EXCERPT] for name in self.study.families}
+        return {name: [text] for name, text in cut.items() if text.strip()}
+
+    @property
+    def names(self) -> list[str]:
+        """The candidates that have held-out text."""
+        return list(self.excerpts)
+
+    @cached_property
+    def suite(self) -> Suite:
+        """The excerpts as tasks."""
+        if not self.names:
+            raise Refusal("no candidate has held-out text, so a merged mixture cannot be scored here; add `heldout`")
+        few = HeldOut({name: self.study.families[name] for name in self.names}, self.excerpts)
+        return Suite.build(["heldout"], self.study.tokenizer, heldout=few, context=self.study.window)
+
+    @cached_property
+    def starts(self) -> dict[str, list[int]]:
+        """What a continuation starts from → its tokens: each candidate's excerpt, or nothing but a text's beginning.
+
+        Empty where there is no text and the tokenizer has no token that texts begin or end with.
+        """
+        tokenizer = self.study.tokenizer
+        if self.names:
+            return {name: tokenizer.encode(text)[:PROMPT] for name, (text,) in self.excerpts.items()}
+        ends = [token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None]
+        return {NOTHING: ends[:1]} if ends else {}
+
+    @cached_property
+    def prompts(self) -> dict[str, str]:
+        """The same as text."""
+        return {name: self.study.tokenizer.decode(tokens) for name, tokens in self.starts.items()}
 
     def __call__(self, mixtures: pd.DataFrame) -> Scored:
         """Return the proxies' bits per byte on every candidate's excerpt, as any other proxy does; lower is better."""
@@ -58,20 +105,20 @@ class Live:
         return self._scored(mixtures, pd.DataFrame(rows).T)
 
     def _scored(self, mixtures: pd.DataFrame, scores: pd.DataFrame) -> Scored:
-        tasks = self.suite.tasks.set_axis(pd.Index(self.bank.names, name="task"))
-        return Scored(mixtures, scores[self.suite.tasks.index].set_axis(self.bank.names, axis=1), tasks)
+        tasks = self.suite.tasks.set_axis(pd.Index(self.names, name="task"))
+        return Scored(mixtures, scores[self.suite.tasks.index].set_axis(self.names, axis=1), tasks)
 
     def write_on(self, mixture: pd.Series, candidates: Sequence[str], *, tokens: int = 48, seed: int = 0) -> pd.Series:
         """Return candidate → what the mixture's proxy writes after the beginning of the candidate's excerpt.
 
         Sampled with the same seed at every call, so that what differs between two mixtures is the mixture.
         """
-        starts = torch.tensor([self.starts[name] for name in candidates])
         how = {"do_sample": True, "temperature": TEMPERATURE, "max_new_tokens": tokens}
         with self.turn, torch.random.fork_rng(), torch.inference_mode():
             self.bank.write(self.model, mixture)
+            starts, mask = _padded([self.starts[name] for name in candidates], self.model.device)
             torch.manual_seed(seed)
-            written = self.model.generate(starts, attention_mask=torch.ones_like(starts), **how)
+            written = self.model.generate(starts, attention_mask=mask, **how)
         after = self.study.tokenizer.batch_decode(written[:, starts.shape[1] :], skip_special_tokens=True)
         return pd.Series(after, index=list(candidates))
 
@@ -91,13 +138,15 @@ class Live:
     def path(self, start: str, end: str, points: int = 5) -> dict[str, pd.DataFrame]:
         """Return merged, mixed and, where notebook 02 trained them, reference → bits per byte along the way.
 
-        Tables: index weight of `end`, columns the two candidates; everything is measured on the same excerpts.
+        Tables: index weight of `end`, columns those of the two candidates that have text; everything is measured on
+        the same excerpts.
         """
         way = self._between(start, end, np.linspace(0, 1, points))
         curves = {"merged": self(way).scores, "mixed": self.mixed(way).scores}
         if trained := self._trained(start, end):
             curves["reference"] = self._references(start, end, trained)
-        return {kind: table[[start, end]].rename(float) for kind, table in curves.items()}
+        read = [name for name in (start, end) if name in self.names]
+        return {kind: table[read].rename(float) for kind, table in curves.items()}
 
     def _between(self, start: str, end: str, weights: Iterable[float]) -> pd.DataFrame:
         left, right = (one_hot(self.bank.names, name) for name in (start, end))
@@ -106,7 +155,9 @@ class Live:
     def _references(self, start: str, end: str, weights: Sequence[str]) -> pd.DataFrame:
         folders = {weight: self.study.models / f"path-{start}-{end}-{weight}" for weight in weights}
         with self.turn:
-            rows = {weight: self.suite.measure(model) for weight, model in Checkpoints(folders).open(weights)}
+            like = {"device": self.model.device, "dtype": self.model.dtype}
+            opened = Checkpoints(folders).open(weights)
+            rows = {weight: self.suite.measure(model.to(**like)) for weight, model in opened}
         way = self._between(start, end, map(float, weights)).set_axis(weights)
         return self._scored(way, pd.DataFrame(rows).T).scores
 
@@ -123,3 +174,11 @@ class Live:
         """Two candidates between which models were really trained; the first and the last where there are none."""
         pairs = permutations(self.bank.names, 2) if self._folders else ()
         return next((pair for pair in pairs if self._trained(*pair)), (self.bank.names[0], self.bank.names[-1]))
+
+
+def _padded(starts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return beginnings as rows of tokens, padded on the left, and the mask of what is no padding."""
+    longest = max(map(len, starts))
+    tokens = torch.tensor([[0] * (longest - len(row)) + list(row) for row in starts], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in starts], device=device)
+    return tokens, mask

@@ -6,6 +6,8 @@ what could stand side by side stands one above the other.
 
 import json
 from collections.abc import Iterable, Mapping
+from html import escape
+from textwrap import wrap
 
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -36,6 +38,14 @@ def arranged(figure: go.Figure, title: str, height: float, **more: object) -> go
     """Return the figure with title, height in pixels, and what keeps it readable at 390 pixels of width."""
     layout = {"margin": SIDES, "legend": {"orientation": "h", "y": -0.12, "yanchor": "top"}} | more
     return figure.update_layout(title={"text": title, "x": 0.02, "font": {"size": 13}}, height=height, **layout)
+
+
+def said(sentence: str) -> go.Figure:
+    """Return a picture that says in words why there is nothing to be drawn."""
+    lines = wrap(escape(sentence, quote=False), 48)
+    words = {"x": 0, "y": 0.5, "xref": "paper", "yref": "paper", "xanchor": "left", "align": "left", "showarrow": False}
+    figure = go.Figure().add_annotation(text="<br>".join(lines), **words).update_xaxes(visible=False)
+    return arranged(figure.update_yaxes(visible=False), "", 24 * len(lines) + 40, margin=dict.fromkeys("lrtb", 20))
 
 
 def dots(x: Iterable, y: Iterable, marker: Mapping[str, object], names: Iterable[str]) -> go.Scatter:

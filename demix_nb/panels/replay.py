@@ -32,16 +32,22 @@ class Stage:
 
 
 def replay_stages(scored: Scored, rounds: pd.Series, corners: pd.DataFrame, *, rng: np.random.Generator) -> list[Stage]:
-    """Return a search as it went, two stages per round; `rounds`: mixture → the round it was scored in."""
+    """Return a search as it went, two stages per round; `rounds`: mixture → the round it was scored in.
+
+    Round 0 holds what nobody searched for: runs that were scored before.
+    """
     _, grid = triangle(corners)
-    stages, ground = [], None
+    row, stages, ground = PREDICTORS["gaussian_process"], [], None
     for number in sorted(rounds.unique()):
         seen, new = list(rounds.index[rounds < number]), list(rounds.index[rounds == number])
         chosen = "where the predictor points" if seen else "uniformly"
-        title = f"round {number}: {len(new)} mixtures sampled<br>{chosen}, merged and scored"
+        drawn = f"mixtures sampled<br>{chosen}, merged and scored" if number else "mixtures<br>that were scored before"
+        title = f"round {number}: {len(new)} {drawn}"
         stages.append(Stage(title, seen, new, ground))
         known = [*seen, *new]
-        fitted = PREDICTORS["gaussian_process"].new(rng=rng).fit(scored.of(known))
+        if len(known) < row.needs(len(scored.candidates)):
+            continue
+        fitted = row.new(rng=rng).fit(scored.of(known))
         ground = height(fitted.predict(grid), MACRO)
         stages.append(Stage(f"round {number}: predictor fitted to {len(known)}", known, [], ground))
     return stages

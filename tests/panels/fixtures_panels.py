@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from commands import REPOSITORY
 
-from demix_nb.panels import Playground, landscapes
+from demix_nb.mixtures import recipe
+from demix_nb.panels import Playground
 from demix_nb.scored import Scored
 from demix_nb.study import Study
 
@@ -30,13 +31,18 @@ def predictor(play):
 
 @pytest.fixture(scope="session")
 def corners(play):
-    return landscapes.corners_of(play._triangles["families"], play.study.candidates)
+    return play._corners(play._first)
 
 
 class Crowd:
-    """A study of `n` candidates in nine families of odd names, its scores planted: each candidate helps its family."""
+    """A study of `n` candidates in nine families of odd names, its scores planted: each candidate helps its family.
 
-    def __init__(self, n: int = 100, seed: int = 3) -> None:
+    It has no models; `given` is what else differs.
+    """
+
+    general, beta, budget, window, opens, heldout, folder = None, 1.0, 3e8, 64, False, None, None
+
+    def __init__(self, n: int = 100, seed: int = 3, **given: object) -> None:
         rng = np.random.default_rng(seed)
         kinds = ["law & order", "Ünïcode", "math", "a/b", "10-K filings", "x" * 30, "code", "news", "<talk>"][:n]
         self.families = {f"candidate {i:02d} of {n}": kinds[i % len(kinds)] for i in range(n)}
@@ -48,11 +54,15 @@ class Crowd:
         facts = {"family": kinds, "unit": "bpb", "higher_is_better": False}
         self.ranked = pd.DataFrame(facts, index=pd.Index(list(self.scores), name="task"))
         self.tokens = pd.Series(np.geomspace(1e4, 1e7, n).round(), self.candidates)
-        self.setting = {"general": self.candidates[0], "beta": 0.5, "tokens": 3e8}
+        rounds = pd.DataFrame({"round": [1] * 16 + [2] * 14, "rank": 1.0}, self.shares.index)
+        self.tables = {"named_mixtures": self.shares.iloc[:4], "search_rounds": rounds}
+        vars(self).update(given)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
-        rounds = pd.DataFrame({"round": [1] * 16 + [2] * 14, "rank": 1.0}, self.shares.index)
-        return {"named_mixtures": self.shares.iloc[:4], "search_rounds": rounds}[name]
+        return self.tables.get(name, pd.DataFrame(index=pd.Index([], name="mixture")))
+
+    def recipe(self, mixture: pd.Series) -> pd.Series:
+        return recipe(mixture, self.general, self.beta) if self.general else mixture
 
     def scored(self, name: str) -> Scored:
         assert name == "search"
@@ -63,3 +73,12 @@ class Crowd:
 def crowd():
     """The playground of a hundred candidates in nine families."""
     return Playground(Crowd())
+
+
+@pytest.fixture
+def bare():
+    """The playground of a study of tables: scored runs and nothing else, no amounts, budget, text, models or search."""
+    study = Crowd(12, tokens=None, budget=None)
+    rounds = pd.DataFrame({"round": 0, "rank": 1.0}, study.shares.index)
+    study.tables = {"search_rounds": rounds}
+    return Playground(study)

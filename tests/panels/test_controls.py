@@ -10,6 +10,7 @@ import pytest
 from demix_nb import STATIC
 from demix_nb.mixtures import validate
 from demix_nb.panels import controls
+from demix_nb.store import Refusal
 
 
 def on_screen(shares):
@@ -137,3 +138,36 @@ def test_a_budget_reaches_from_the_studys_own_tokens_to_hundreds_of_times_as_man
     for tokens in (4e4, 3e5, 2.5e12):
         slider = controls.tokens_slider(tokens)
         assert slider.value == tokens and 10**slider.min <= tokens and 10**slider.max >= 100 * tokens
+
+
+def test_a_long_list_can_be_searched_and_a_short_one_cannot_be_missed():
+    names = [f"c{number}" for number in range(100)]
+    few, many = controls.chooser("from", names[:20]), controls.chooser("from", names, "c77", names[50:70])
+    assert isinstance(few, widgets.Dropdown) and few.value == "c0" and len(few.options) == 20
+    assert isinstance(many, widgets.Combobox) and many.value == "c77" and list(many.options) == names[50:70]
+    many.value = "c99"  # any other can be typed
+    assert controls.unknown(["c1", many.value], names) == ""
+    assert controls.unknown(["c1", "c999"], names) == "There is no 'c999' here; did you mean 'c99'?"
+    assert controls.unknown(["zzz"], names) == "There is no 'zzz' here."
+
+
+def test_a_preset_that_is_typed_changes_the_sliders_when_it_is_one():
+    presets = pd.DataFrame({"a": np.linspace(0, 1, 30), "b": np.linspace(1, 0, 30)}, [f"p{i}" for i in range(30)])
+    desk = controls.Desk(presets)
+    before = desk.mixture.value
+    desk.choice.value = "p2"
+    after = desk.mixture.value
+    assert after != before
+    desk.choice.value = "p2 or so"
+    assert desk.mixture.value == after
+
+
+def test_a_button_says_what_it_did_or_why_it_did_not():
+    done, refused = controls.button("save", lambda: "in <here>"), controls.button("save", lambda: refuse())
+
+    def refuse():
+        raise Refusal("cannot write")
+
+    for box in (done, refused):
+        box.children[0].click()
+    assert done.children[1].value == "in &lt;here&gt;" and refused.children[1].value == "cannot write"

@@ -6,8 +6,9 @@ import fixtures_panels
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from demix_nb.mixtures import uniform
+from demix_nb.mixtures import recipe, uniform
 from demix_nb.panels import desk
 
 play, scored, predictor, crowd = (
@@ -17,12 +18,51 @@ play, scored, predictor, crowd = (
 
 def test_the_recipe_table_counts_tokens_and_epochs():
     tokens = pd.Series({"general": 1000, "code": 100})
-    table = desk.recipe_table(pd.Series({"general": 0.2, "code": 0.8}), "general", 0.5, tokens, 2000)
+    mixture = pd.Series({"general": 0.2, "code": 0.8})
+    table = desk.recipe_table(mixture, recipe(mixture, "general", 0.5), tokens, 2000)
     assert table["recipe"].to_dict() == pytest.approx({"general": 0.6, "code": 0.4})
     assert table["tokens"].sum() == pytest.approx(2000)
     assert table["epochs"].to_dict() == pytest.approx({"general": 1.2, "code": 8.0})
     page = desk.shown_recipe(table).to_html()
     assert page.count("font-weight: bold") == 1, "only what is repeated more than four times stands out"
+
+
+def test_what_nobody_knows_has_no_column_and_is_said():
+    mixture = pd.Series({"general": 0.2, "code": 0.8})
+    some = pd.Series({"general": np.nan, "code": 100.0})
+    assert list(desk.recipe_table(mixture, mixture)) == ["mixture", "recipe"]
+    assert list(desk.recipe_table(mixture, mixture, some)) == ["mixture", "recipe"]
+    for nothing in (None, some * np.nan):
+        table = desk.recipe_table(mixture, mixture, nothing, 2000)
+        assert list(table) == ["mixture", "recipe", "tokens"] and "80.0%" in desk.shown_recipe(table).to_html()
+        assert "of any candidate" in desk.untold(nothing, list(mixture.index))
+    table = desk.recipe_table(mixture, mixture, some, 2000)
+    assert table["epochs"]["code"] == 16 and "–" in desk.shown_recipe(table).to_html()
+    assert (
+        "of 1 of 2 candidates" in desk.untold(some, list(mixture.index))
+        and desk.untold(some.fillna(1), list(mixture.index)) == ""
+    )
+
+
+def test_candidates_that_are_not_listed_are_one_row_with_the_most_that_one_is_repeated():
+    mixture = pd.Series({"a": 0.5, "b": 0.3, "c": 0.2})
+    table = desk.recipe_table(mixture, mixture, pd.Series({"a": 100, "b": 10, "c": 1}), 100)
+    rows = desk.listed(table, ["a"])
+    assert list(rows.index) == ["a", "2 others"] and rows[["mixture", "recipe"]].sum().to_list() == [1, 1]
+    assert rows.loc["2 others", "tokens"] == 50 and rows.loc["2 others", "epochs"] == 20
+    pd.testing.assert_frame_equal(desk.listed(table, ["a", "b", "c"]), table)
+
+
+def test_what_is_saved_sums_to_one_to_six_digits_and_is_read_back(tmp_path, rng):
+    names = [f"c{number}" for number in range(100)]
+    mixture = pd.Series(rng.dirichlet(np.full(100, 0.3)), names)
+    path = desk.save(tmp_path / "made" / "desk.yaml", mixture, recipe(mixture, "c0", 1 / 3))
+    told = yaml.safe_load(path.read_text("utf-8"))
+    assert list(told) == ["mixture", "recipe"] and [each.name for each in path.parent.iterdir()] == ["desk.yaml"]
+    for shares, wanted in ((told["mixture"], mixture), (told["recipe"], recipe(mixture, "c0", 1 / 3))):
+        assert sum(round(1e6 * share) for share in shares.values()) == 1_000_000
+        assert all(share == round(share, 6) for share in shares.values())
+        np.testing.assert_allclose(pd.Series(shares)[names], wanted, atol=1e-6)
 
 
 def test_scored_proxies_get_their_own_place(scored, predictor):
@@ -63,10 +103,9 @@ def test_what_a_model_wrote_is_shown_as_it_is():
     assert "if a &lt; b:" in shown and "\n  &lt;b&gt;$1$&lt;/b&gt;" in shown and "mathjax_ignore" in shown
 
 
-def test_a_recipe_is_that_of_the_study(play):
-    class Setting:
-        setting, tokens = {"general": "general", "beta": 0.5}, play.study.tokens
-
-    table = type(play).recipe(type("Play", (), {"study": Setting})(), uniform(play.study.candidates), 1e6)
-    assert table["recipe"]["general"] == pytest.approx(0.5 + 0.5 / 7)
+def test_a_recipe_is_that_of_the_study():
+    study = fixtures_panels.Crowd(7, beta=0.5, general="candidate 00 of 7")
+    table = fixtures_panels.Playground(study).recipe(uniform(study.candidates), 1e6)
+    assert table["recipe"]["candidate 00 of 7"] == pytest.approx(0.5 + 0.5 / 7)
     assert np.isclose(table["tokens"].sum(), 1e6)
+    np.testing.assert_allclose(table["epochs"], table["tokens"] / study.tokens)

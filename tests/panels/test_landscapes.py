@@ -21,27 +21,39 @@ def test_a_triangle_is_a_grid_of_mixtures_and_finds_its_own_corners(corners):
     assert set(grid.loc["6-0-0"][grid.loc["6-0-0"] > 0].index) == {"general"}
 
 
-def test_triangles_are_the_three_families_and_every_three_candidates(play):
-    sets = landscapes.triangles(play.study.families, play.weights)
-    assert len(sets) == 1 + 35 and sets["families"]["math"] == ["math_word", "math_drill", "math_prose"]
+def test_a_corner_is_a_family_of_several_or_a_candidate_and_the_first_three_are_families(play):
+    origin = play.study.families
+    groups = landscapes.groups(origin)
+    assert list(groups) == ["math", "code", *origin] and groups["math"] == ["math_word", "math_drill", "math_prose"]
+    assert landscapes.first(origin, play.weights) == ["general", "math", "code"]
 
     def of(origin):
-        return landscapes.triangles(origin, pd.Series(1.0, list(origin)))
+        return landscapes.first(origin, pd.Series(1.0, list(origin)))
 
-    assert of({"news": "text", "law": "text"}) == {}
-    assert list(of({"a": "x", "b": "x", "c": "x"})) == ["a / b / c"]
-    assert next(iter(of({"a": "x", "b": "y", "c": "z", "d": "z"}))) == "families"
+    assert of({"news": "text", "law": "text"}) == []
+    assert of({"a": "x", "b": "x", "c": "x"}) == ["a", "b", "c"]
+    assert of({"a": "x", "b": "y", "c": "z", "d": "z"}) == ["a", "b", "z"]
 
 
-def test_of_many_families_and_candidates_the_heaviest_stand_at_corners(crowd):
+def test_a_family_called_as_a_candidate_is_another_corner_than_the_candidate():
+    origin = {"web": "general", "general": "general", "all general": "math", "code": "code"}
+    groups = landscapes.groups(origin)
+    assert groups["general"] == ["general"] and groups["all all general"] == ["web", "general"]
+    first = landscapes.first(origin, pd.Series(1.0, list(origin)))
+    assert first == ["all all general", "all general", "code"] and not landscapes.shared({n: groups[n] for n in first})
+
+
+def test_corners_that_share_a_candidate_are_no_triangle(play):
+    groups = landscapes.groups(play.study.families)
+    assert landscapes.shared({name: groups[name] for name in ("math", "math_word", "code")})
+    assert landscapes.shared({name: groups[name] for name in ("math", "math", "code")})
+    assert not landscapes.shared({name: groups[name] for name in ("math_drill", "math_word", "code")})
+
+
+def test_of_many_families_the_heaviest_stand_at_the_first_corners(crowd):
     origin, weights = crowd.study.families, crowd.weights
-    sets = landscapes.triangles(origin, weights)
-    assert len(sets) == 35 + 35, "every three of seven families, and of seven candidates"
-    alone = {name for groups in sets.values() for members in groups.values() if len(members) == 1 for name in members}
-    assert alone == set(weights.nlargest(7).index)
-    families = weights.groupby(origin).sum()
-    together = {family for groups in sets.values() for family, members in groups.items() if len(members) > 1}
-    assert together == set(families.nlargest(7).index)
+    assert set(landscapes.first(origin, weights)) == set(weights.groupby(origin).sum().nlargest(3).index)
+    assert len(landscapes.groups(origin)) == 109
 
 
 def test_landscapes_colour_ground_and_proxies_by_one_scale(scored, predictor, corners):

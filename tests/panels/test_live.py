@@ -7,13 +7,17 @@ from types import SimpleNamespace
 import fixtures_models
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from demix_nb import STATIC
 from demix_nb.merging import Bank
 from demix_nb.mixtures import as_table, one_hot, uniform
-from demix_nb.panels.live import EXCERPT, PROMPT, Live
+from demix_nb.panels import Playground
+from demix_nb.panels.live import EXCERPT, NOTHING, PROMPT, Live
+from demix_nb.store import Refusal
 
 NAMES = ("a", "b-c", "d[e]")  # names may hold what names of folders are made of
 TRAINED = ("0.20", "0.50")  # shares of "d[e]" at which a model was trained between it and "b-c"
@@ -31,7 +35,8 @@ def study(tmp_path_factory):
     return SimpleNamespace(
         bank=Bank.load(components, base=base), families={"a": "general", "b-c": "math", "d[e]": "math"},
         heldout=SimpleNamespace(heldout=dict(zip(NAMES, words, strict=True))), models=folder / "models",
-        tokenizer=AutoTokenizer.from_pretrained(base), setting={"architecture": {"context": 32}}, components=components,
+        tokenizer=AutoTokenizer.from_pretrained(base), window=32, components=components,
+        store=SimpleNamespace(dtype="float32", device="cpu"),
     )  # fmt: skip
 
 
@@ -95,6 +100,64 @@ def test_where_models_were_trained_between_two_candidates_they_are_measured_as_w
     assert list(reference.index) == [0.2, 0.5] and list(reference) == ["b-c", "d[e]"]
     for weight in reference.index:  # the copies that stand for trained models are the component at the end
         assert reference.loc[weight].to_list() == pytest.approx(curves["merged"].loc[1].to_list(), rel=1e-6)
+
+
+def changed(study, **given):
+    return SimpleNamespace(**vars(study) | given)
+
+
+def test_models_are_opened_as_the_study_opens_its_own(live, study):
+    half = Live(changed(study, store=SimpleNamespace(dtype="bfloat16", device="cpu")))
+    even = uniform(NAMES).to_frame("even").T
+    scores = half(even).scores
+    assert half.model.dtype == torch.bfloat16 and live.model.dtype == torch.float32
+    assert np.allclose(scores, live(even).scores, rtol=0.02) and not scores.equals(live(even).scores)
+    assert set(half.path("b-c", "d[e]", points=3)) == {"merged", "mixed", "reference"}, "references, too, as they are"
+
+
+def test_what_is_written_follows_beginnings_of_any_length_as_it_does_alone(study):
+    short = dict(zip(NAMES, ([text] for text in ("w5 w6", "w7 w8 w9 w10", "w11")), strict=True))
+    live, even = Live(changed(study, heldout=SimpleNamespace(heldout=short))), uniform(NAMES)
+    live.model.generation_config.top_k = 1  # the likeliest token, so that the dice of a row say nothing
+    together = live.write_on(even, list(NAMES), tokens=6)
+    assert together.to_list() == [live.write_on(even, [name], tokens=6)[name] for name in NAMES]
+
+
+def test_candidates_without_text_have_no_score_but_move_the_others(study):
+    texts = {"a": study.heldout.heldout["a"], "d[e]": []}
+    live = Live(changed(study, heldout=SimpleNamespace(heldout=texts)))
+    scores = live(as_table({name: one_hot(NAMES, name) for name in NAMES})).scores
+    assert list(scores) == ["a"] and scores["a"].nunique() == 3
+    assert {kind: list(table) for kind, table in live.path("a", "b-c", points=3).items()} == {
+        "merged": ["a"], "mixed": ["a"]
+    }  # fmt: skip
+
+
+def test_without_any_text_a_mixture_is_not_scored_but_writes_from_nothing(study):
+    live = Live(changed(study, heldout=None))
+    assert list(live.prompts) == [NOTHING] and live.write_on(uniform(NAMES), [NOTHING], tokens=8)[NOTHING]
+    with pytest.raises(Refusal, match="no candidate has held-out text"):
+        live(uniform(NAMES).to_frame("even").T)
+
+
+def test_nothing_is_opened_before_it_is_asked_for():
+    assert Live(SimpleNamespace()).write_on.__doc__
+
+
+def test_a_playground_shows_what_a_study_of_checkpoints_has(study, monkeypatch):
+    monkeypatch.setenv(STATIC, "1")
+    named = as_table({"even": uniform(NAMES)})
+    tables = type("Tables", (SimpleNamespace,), {"__getitem__": lambda self, name: named})
+    whole = tables(**vars(study), candidates=list(NAMES), opens=True)
+    play = Playground(whole)
+    scores, written = play.live().still
+    assert isinstance(scores, go.Figure) and len(written.data) == 2, "one candidate per family writes on"
+    assert len(play.path().still[0].data) > 2 and list(play.glance(named).names) == ["even"]
+    whole.heldout = None
+    mute = Playground(whole)
+    said, written = mute.live().still
+    assert "no held-out text" in said.layout.annotations[0].text and len(written.data) == 1
+    assert len(mute.glance(named)) == 0 and "no held-out text" in mute.path().still[0].layout.annotations[0].text
 
 
 def test_without_a_model_between_any_two_the_ends_are_the_first_and_the_last(study, tmp_path):

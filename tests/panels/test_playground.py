@@ -3,16 +3,21 @@
 import json
 import subprocess
 import sys
+import time
 
 import fixtures_panels
 import ipywidgets as widgets
+import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
+import yaml
 
 from demix_nb import PLOTLY, STATIC
 from demix_nb.panels import look
+from demix_nb.scored import describe
 
-play, crowd = fixtures_panels.play, fixtures_panels.crowd
+play, crowd, bare = fixtures_panels.play, fixtures_panels.crowd, fixtures_panels.bare
 PANELS = ("standing", "landscape", "interactions", "replay")  # those that need no models
 
 
@@ -35,9 +40,15 @@ def test_a_hundred_candidates_fit_on_a_page_that_says_whom_it_leaves_out(crowd, 
     panel = getattr(crowd, name)()
     shown = held(panel.box)
     assert len(shown) < 400
-    assert all(len(each.options) <= 71 for each in shown if isinstance(each, widgets.Dropdown))
+    assert all(len(each.options) <= 20 for each in shown if isinstance(each, widgets.Dropdown | widgets.Combobox))
+    assert len([each for each in shown if isinstance(each, widgets.FloatSlider)]) <= 20
     said = " ".join(each.value for each in shown if isinstance(each, widgets.HTML))
-    assert name == "replay" or "80 candidates without a slider" in said or " of 100 candidates" in said
+    assert (
+        name == "replay"
+        or "80 candidates without a slider" in said
+        or " of 100 candidates" in said
+        or "20 of 109" in said
+    )
     assert all(len(json.dumps(look.stored(figure))) < 2e6 for figure in panel.still if isinstance(figure, go.Figure))
 
 
@@ -54,11 +65,109 @@ def test_places_are_those_of_the_predictions(play):
     assert places["place"].to_list() == alone and places["macro"].between(1, len(play.families) + 1).all()
 
 
+def words(panel):
+    """What stands in the place of a picture."""
+    (figure,) = panel.still
+    return figure.layout.annotations[0].text.replace("<br>", " ")
+
+
+def test_a_hundred_candidates_are_there_within_seconds(monkeypatch):
+    monkeypatch.setenv(STATIC, "1")
+    began = time.perf_counter()
+    playground = fixtures_panels.Playground(fixtures_panels.Crowd())
+    for name in (*PANELS, "desk"):
+        assert getattr(playground, name)().still
+    assert time.perf_counter() - began < 15, "two on a free machine"
+
+
+def test_a_hundred_families_and_tasks_fit_on_a_page_too(monkeypatch):
+    monkeypatch.setenv(STATIC, "1")
+    study = fixtures_panels.Crowd(60)
+    study.families = {name: f"family of {name}" for name in study.candidates}
+    study.scores = 3 - study.shares**0.5
+    study.ranked = describe(study.candidates, unit="bpb", higher_is_better=False)
+    playground = fixtures_panels.Playground(study)
+    standing, cells = playground.standing(), playground.interactions()
+    assert len(standing.still[0].data) == 2 * 20 and len(playground.interactions().still[0].data[0].x) == 20
+    said = " ".join(each.value for panel in (standing, cells) for each in held(panel.box) if hasattr(each, "value")
+                    and isinstance(each, widgets.HTML))  # fmt: skip
+    assert "20 of 60 families" in said and "20 of 60 scores" in said and "20 of 60 candidates" in said
+    assert len(playground.landscape().box.children[-1].options) == 20
+
+
+def test_any_candidate_can_be_typed_into_a_corner_and_what_is_none_is_said(crowd):
+    light = crowd.weights.nsmallest(3).index
+    (figure,) = crowd._landscape(*light, "macro rank")
+    assert len(figure.data) > 2
+    (said,) = crowd._landscape(*light[:2], "candidate 7", "macro rank")
+    assert "There is no 'candidate 7' here" in said.layout.annotations[0].text
+    (said,) = crowd._landscape(*light[:2], light[0], "macro rank")
+    assert "share no candidate" in said.layout.annotations[0].text
+
+
+def test_the_desk_saves_its_mixture_and_says_where(tmp_path, monkeypatch):
+    monkeypatch.setenv(STATIC, "1")
+    study = fixtures_panels.Crowd(12, folder=tmp_path, general="candidate 00 of 12", beta=0.5)
+    playground = fixtures_panels.Playground(study)
+    panel = playground.desk()
+    playground.sliders.sliders["candidate 03 of 12"].value = 0.5
+    save, said = next(each for each in held(panel.box) if isinstance(each, widgets.HBox) and isinstance(
+        each.children[0], widgets.Button)).children  # fmt: skip
+    save.click()
+    told = yaml.safe_load((tmp_path / "desk.yaml").read_text("utf-8"))
+    assert str(tmp_path / "desk.yaml") in said.value and told["mixture"]["candidate 03 of 12"] == 0.5
+    assert told["recipe"]["candidate 03 of 12"] == 0.25 and told["mixture"] == pytest.approx(
+        playground.sliders.mixture.value
+    )
+    (tmp_path / "desk.yaml").unlink()
+    study.folder = tmp_path / "desk.yaml"
+    study.folder.write_text("")
+    save.click()
+    assert said.value.startswith("cannot write")
+
+
+def test_a_study_of_tables_shows_what_it_has_and_says_what_it_lacks(bare, monkeypatch):
+    monkeypatch.setenv(STATIC, "1")
+    for name in ("live", "path"):
+        assert words(getattr(bare, name)()) == "This study has no checkpoints: a mixture cannot be merged here."
+    recipe, standing = bare.desk().still
+    assert list(recipe.data) == ["mixture", "recipe"] and len(standing.data) == 2 * 9
+    assert not any(isinstance(each, widgets.FloatLogSlider) for each in held(bare.desk().box))
+    assert any("no epochs" in each.value for each in held(bare.desk().box) if isinstance(each, widgets.HTML))
+    assert [stage.title for stage in bare._stages] == [
+        "round 0: 30 mixtures<br>that were scored before", "round 0: predictor fitted to 30"
+    ]  # fmt: skip
+    assert "No model between" in bare.walk("a", "b").layout.annotations[0].text
+    assert len(bare.glance(bare.named)) == 0 and list(bare.glance(bare.named).scores) == bare.study.candidates
+    assert list(bare.sliders.presets.index) == ["uniform"]
+
+
+def test_a_study_without_a_search_or_with_hardly_a_run_says_so(bare, monkeypatch):
+    monkeypatch.setenv(STATIC, "1")
+    bare.study.tables = {"search_rounds": pd.DataFrame({"round": [], "rank": []})}
+    assert words(bare.replay()) == "No search has been run in this study."
+    assert "No search" in bare.film().layout.annotations[0].text
+    few = fixtures_panels.Crowd(12)
+    few.shares, few.scores = few.shares.iloc[:3], few.scores.iloc[:3]
+    playground = fixtures_panels.Playground(few)
+    for name in PANELS:
+        assert words(getattr(playground, name)()) == "Nothing is predicted from 3 scored mixtures: it takes 5."
+    assert len(playground.desk().still) == 2
+
+
+def test_amounts_that_are_known_are_a_budget_where_none_is_told(bare):
+    bare.study.tokens = pd.Series(1000.0, bare.study.candidates)
+    bare.study.tokens.iloc[0] = np.nan
+    assert bare.budget == 11_000 and bare.recipe(bare.named.iloc[0], bare.budget)["epochs"].isna().sum() == 1
+    bare.study.budget = 5e6
+    assert bare.budget == 5e6
+
+
 def test_fewer_than_three_candidates_have_no_triangle(monkeypatch):
     monkeypatch.setenv(STATIC, "1")
     pair = fixtures_panels.Playground(fixtures_panels.Crowd(2))
     for panel in (pair.landscape(), pair.replay()):
-        assert panel.box.children == () and "three candidates" in panel.still[0]
+        assert panel.box.children == () and "three candidates" in words(panel)
 
 
 def test_figures_are_stored_as_data_alone(play):
