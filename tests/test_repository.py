@@ -38,6 +38,8 @@ LAYERS = (
     ("decide", "fidelity", "interactions"),
     ("predictors",),
     ("reading", "textfiles"),
+    ("scoresheets", "entries"),
+    ("tasksheets", "longsheets"),
     ("scored", "region"),
     ("mixtures",),
     ("options",),

@@ -74,7 +74,8 @@ def begin_on(
     study = begin(run_dir, RANKED, workers=workers)
     if not mixtures_csv:
         return study
-    runs = reading.scored(mixtures_csv, scores_csv, tasks_csv, higher_is_better=higher_is_better)
+    told = None if tasks_csv else higher_is_better
+    runs = reading.scored(mixtures_csv, scores_csv, tasks_csv, higher_is_better=told)
     return BroughtRuns(Path(run_dir), n_jobs=workers, progress=progress, runs=runs)
 
 
