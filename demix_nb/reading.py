@@ -1,45 +1,64 @@
 """The door for other people's mixtures, scores and tasks: they are checked, and what was repaired is said.
 
-Mixtures come as CSV, YAML or JSON, as shares, percent or counts; scores and tasks as CSV (`sheets` says what counts as
-one). Whatever passes is a mixture table, a score table, a task table or a `Scored`; whatever does not is refused by
-file, row and column. What could be read in two ways is refused, too: a column too many (a seed, a total, a step) makes
-a mixture that nobody trained.
+Mixtures come as CSV, YAML or JSON (`entries`), as shares, percent or counts; what is a table, `sheets` says, what are
+scores, `scoresheets`, and what these mean, `tasksheets`. Whatever passes is a mixture table or a `Scored`; whatever
+does not is refused by file, row and column. What could be read in two ways is refused, too: a column too many (a seed,
+a total, a step) makes a mixture that nobody trained.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from demix_nb import DATA, sheets
+from demix_nb import DATA, entries, longsheets, scoresheets, sheets, tasksheets
 from demix_nb.mixtures import SUM_TOLERANCE, validate
 from demix_nb.ranges import near
-from demix_nb.scored import Scored, describe
+from demix_nb.scored import Scored
 from demix_nb.store import Refusal
 
 NEAR = 0.01  # how far from 1 (or 100) shares may sum by rounding: RegMix's three digits in 17 columns are 0.4 % off
 EQUAL = 1e-6  # of a sum: amounts of one total differ by less
-FACTS = ("family", "unit", "higher_is_better")  # of a task, that must be told
-MORE = ("items", "chance", "target", "version", "left_out", "metric", "suite", "ratio", "in_rank")  # that may be
+ITEMS, VALUES = (
+    ("candidate", "domain", "source", "dataset", "topic"),
+    ("share", "weight", "ratio", "proportion", "value"),
+)
 
 
 # --- mixtures
 
 
-def mixtures(path: str | Path, candidates: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[str]]:
-    """Read mixtures as people have them; return the mixture table and one note per mixture that was normalised.
+def mixtures(
+    path: str | Path,
+    candidates: Sequence[str] | None = None,
+    *,
+    folders: Mapping[str, Path] | None = None,
+    grown: bool = False,
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read mixtures as people have them; return the mixture table and notes of what was normalised or left out.
 
-    Takes CSV (the first column names the mixture), YAML or JSON (name → candidate → weight; a flat candidate → weight
-    mapping is one mixture); a candidate that is not named weighs 0. Weights are shares, off 1 by at most 1 %, or
-    percent or amounts, which are divided by their sum: in a table all rows are one of these, in a mapping every entry.
+    Takes CSV (the first column names the mixture; or long, a share a line), YAML or JSON (name → candidate → weight; a
+    flat candidate → weight mapping is one mixture; our `mixture.yaml`; mergekit's linear merge, whose models are known
+    by `folders`, candidate → component, or their last name). A candidate that is not named weighs 0; one without a
+    column does where rows sum to 1 without it. Weights are shares, off 1 by at most 1 %, or percent or amounts, which
+    are divided by their sum: in a table all rows are one of these, in a mapping every entry. `grown`: the study's
+    candidates are no longer those of the file; mixtures that give nothing to what is none any more are kept.
     Raises Refusal naming the entry for unknown candidates, weights that are no numbers or negative, entries without
     weight, and sums that are neither.
     """
-    path = there(path, "mixture", "a .csv, .yaml or .json file")
+    table, notes, _ = _read(path, candidates, folders, grown)
+    return table, notes
+
+
+def _read(
+    path: str | Path, candidates: Sequence[str] | None, folders: Mapping[str, Path] | None, grown: bool
+) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """The mixtures, the notes, and the names of mixtures that were left out."""
+    path = sheets.there(path, "mixture", "a .csv, .yaml or .json file")
     is_table = sheets.suffix(path) in sheets.TABLES
-    weights = _table(path, candidates) if is_table else _entries(path, candidates)
+    weights = _table(path, candidates, grown) if is_table else _entries(path, candidates, folders, grown)
     if len(negative := np.argwhere(weights.to_numpy() < 0)):
         row, column = negative[0]
         name, value = weights.columns[column], weights.iat[row, column]
@@ -49,40 +68,41 @@ def mixtures(path: str | Path, candidates: Sequence[str] | None = None) -> tuple
         raise Refusal(f"{path.name}: entry {empty.idxmax()!r} is all zero; give at least one candidate a weight")
     for _, rows in [("", weights)] if is_table else weights.groupby(level=0, sort=False):
         _check_sums(path.name, rows)
-    sums = weights.sum(axis=1)
+    kept, told = _of_candidates(path.name, weights, candidates, is_table)
+    sums = kept.sum(axis=1)
     notes = [f"{name}: weights summed to {total:.6g}, divided by it" for name, total in sums.items()
              if abs(total - 1) > SUM_TOLERANCE]  # fmt: skip
-    return validate(weights.div(sums, axis=0), candidates), notes
+    left = [name for name in weights.index if name not in kept.index]
+    return validate(kept.div(sums, axis=0), candidates), [*told, *notes], left
 
 
-def _table(path: Path, candidates: Sequence[str] | None) -> pd.DataFrame:
-    cells = sheets.table(path)
+def _table(path: Path, candidates: Sequence[str] | None, grown: bool) -> pd.DataFrame:
+    cells = sheets.table(path, repeats=True)
+    if (told := longsheets.unpivoted(cells, ITEMS, VALUES)) is not None:
+        item = next(name for name in told if name not in ("row", "value"))
+        lines = told[["row", item, "value"]].itertuples(index=False, name=None)
+        cells, _ = longsheets.gathered(path.name, lines, untold="0")
+    sheets.check_names(path.name, "row", list(cells.index))
     if sheets.unnamed(cells) or (candidates is not None and cells.index.name in {*candidates} - {*cells}):
         raise Refusal(f"{path.name}: the first column, {cells.index.name or cells.index[0]!r}, holds shares where the "
                       "mixtures' names belong; put a column of names, or of numbers from 1 on, before it")  # fmt: skip
-    _check_known(path, cells.index[0], list(cells), candidates)
-    weights = sheets.numbers(cells, path.name)
-    return weights if candidates is None else weights.reindex(columns=list(candidates), fill_value=0.0)
+    _check_known(path.name, {cells.index[0]: list(cells)}, candidates, grown)
+    return sheets.numbers(cells, path.name)
 
 
-def _entries(path: Path, candidates: Sequence[str] | None) -> pd.DataFrame:
-    content = sheets.mapping(path)
-    nested = [isinstance(value, Mapping) for value in content.values()]
-    if any(nested) and not all(nested):
-        name = next(key for key, flag in zip(content, nested, strict=True) if not flag)
-        raise Refusal(f"{path.name}: entry {name!r} is not a mapping from candidates to weights")
-    if not content:
-        raise Refusal(f"{path.name} is empty; give at least one mixture")
-    entries = content if any(nested) else {path.name.partition(".")[0]: content}
-    rows = {name: _weights(path, name, weights, candidates) for name, weights in entries.items()}
-    names = dict.fromkeys(name for row in rows.values() for name in row) if candidates is None else candidates
+def _entries(
+    path: Path, candidates: Sequence[str] | None, folders: Mapping[str, Path] | None, grown: bool
+) -> pd.DataFrame:
+    given = entries.read(path, folders)
+    _check_known(path.name, given, candidates, grown)
+    rows = {name: _weights(path, name, weights) for name, weights in given.items()}
+    names = dict.fromkeys([*(candidates or ()), *(name for row in rows.values() for name in row)])
     return pd.DataFrame({key: {name: row.get(name, 0.0) for name in names} for key, row in rows.items()}).T
 
 
-def _weights(path: Path, entry: str, given: Mapping[str, Any], candidates: Sequence[str] | None) -> dict[str, float]:
+def _weights(path: Path, entry: str, given: Mapping[str, Any]) -> dict[str, float]:
     if not given:
         raise Refusal(f"{path.name}: entry {entry!r} is empty; give at least one candidate a weight")
-    _check_known(path, entry, list(given), candidates)
     read = {name: sheets.number(value) for name, value in given.items()}
     for name, value in read.items():
         if value is None:
@@ -91,11 +111,41 @@ def _weights(path: Path, entry: str, given: Mapping[str, Any], candidates: Seque
     return read
 
 
-def _check_known(path: Path, entry: str, names: list[str], candidates: Sequence[str] | None) -> None:
-    if unknown := [name for name in names if candidates is not None and name not in candidates]:
-        hint = near(unknown[0], candidates, "did you mean {!r}? ")
-        raise Refusal(f"{path.name}: entry {entry!r} names unknown candidate {unknown[0]!r}; {hint}"
-                      f"candidates: {', '.join(candidates)}")  # fmt: skip
+def _check_known(
+    file: str, given: Mapping[str, Collection[str]], candidates: Sequence[str] | None, grown: bool
+) -> None:
+    """Refuse a name that is no candidate; in a `grown` study only where a candidate is missing: then it is misspelt."""
+    found = {name for names in given.values() for name in names}
+    if candidates is None or (grown and found.issuperset(candidates)):
+        return
+    for entry, names in given.items():
+        if unknown := [name for name in names if name not in candidates]:
+            hint = near(unknown[0], candidates, "did you mean {!r}? ")
+            raise Refusal(f"{file}: entry {entry!r} names unknown candidate {unknown[0]!r}; {hint}"
+                          f"candidates: {', '.join(candidates)}")  # fmt: skip
+
+
+def _of_candidates(
+    file: str, weights: pd.DataFrame, candidates: Sequence[str] | None, is_table: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """The mixtures of these candidates alone, in their order, and what is to be told of others and of missing ones."""
+    if candidates is None:
+        return weights, []
+    missing = [name for name in candidates if name not in weights] if is_table else []
+    if missing and not _plain(weights):
+        raise Refusal(f"{file}: no column for candidate {missing[0]!r}, and rows are no shares that sum to 1 without "
+                      "it; add the column")  # fmt: skip
+    notes = [f"no column for {name!r}: taken as 0" for name in missing]
+    gone = [name for name in weights if name not in candidates]
+    for name in gone:
+        without = int((weights[name] == 0).sum())
+        notes.append(f"{name!r} is no candidate any more: {without} mixtures without it kept, "
+                     f"{len(weights) - without} with it left out")  # fmt: skip
+    kept = weights[(weights[gone] == 0).all(axis=1)]
+    if kept.empty:
+        raise Refusal(f"{file}: every mixture gives a share to {_listed(gone)}, no candidate any more, so none is "
+                      "left; make it a candidate, or give other mixtures")  # fmt: skip
+    return kept.reindex(columns=list(candidates), fill_value=0.0), notes
 
 
 def _check_sums(file: str, weights: pd.DataFrame) -> None:
@@ -164,101 +214,48 @@ def _span(sums: pd.Series) -> str:
     return f"{sums.min():.4g}" if sums.max() - sums.min() < NEAR else f"{sums.min():.4g} … {sums.max():.4g}"
 
 
-# --- scores and tasks
-
-
-def scores(path: str | Path) -> pd.DataFrame:
-    """Read a score table; raises Refusal naming the file and the row and column that is no number."""
-    path = there(path, "score", "a .csv whose first column names the mixture")
-    cells = sheets.table(path)
-    if sheets.unnamed(cells):
-        raise Refusal(f"{path.name}: the first column, {cells.index.name or cells.index[0]!r}, holds scores where the "
-                      "mixtures' names belong; put a column of names before it")  # fmt: skip
-    return sheets.numbers(cells, path.name).rename_axis(index="mixture", columns=None)
-
-
-def paired(shares: pd.DataFrame, scores: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return `scores` in the row order of `shares`; raises Refusal for a row missing, unknown or there twice."""
-    twice = scores.index[scores.index.duplicated()]
-    if len(twice):
-        raise Refusal(f"{name}: row {twice[0]!r} comes twice; keep one")
-    odd = shares.index.symmetric_difference(scores.index)
-    if len(odd):
-        raise Refusal(f"{name}: {len(odd)} rows have no partner among the mixtures or scores, first {odd[0]!r}")
-    return scores.loc[shares.index]
-
-
-def tasks(path: str | Path, scored: Sequence[str]) -> pd.DataFrame:
-    """Read a task table (index task: family, unit, higher_is_better, and more as `data/README.md` says), cell by cell.
-
-    `scored`: the tasks that have scores, each of which it must describe. `target`: whether a task steers, true where
-    the column is missing. Raises Refusal naming row and column of what is missing or unknown.
-    """
-    path = there(path, "task", "a .csv whose first column names the task")
-    cells = sheets.table(path)
-    if missing := [name for name in FACTS if name not in cells]:
-        raise Refusal(f"{path.name}: no column {missing[0]!r}; it has {', '.join(cells)}")
-    if unknown := [name for name in cells if name not in (*FACTS, *MORE)]:
-        hint = near(unknown[0], (*FACTS, *MORE), "did you mean {!r}? ")
-        raise Refusal(f"{path.name}: unknown column {unknown[0]!r}; {hint}known are {', '.join((*FACTS, *MORE))}")
-    for kind, ours, theirs, whose in (
-        ("task without scores", list(cells.index), list(scored), "the scores' columns are"),
-        ("scores without a task", list(scored), list(cells.index), "the tasks are"),
-    ):
-        if odd := [name for name in ours if name not in theirs]:
-            hint = near(odd[0], theirs, "did you mean {!r}? ")
-            raise Refusal(f"{path.name}: {odd[0]!r} is a {kind}; {hint}{whose} {', '.join(theirs[:12])}")
-    return _typed(cells, path.name).loc[list(scored)]
-
-
-def _typed(cells: pd.DataFrame, file: str) -> pd.DataFrame:
-    """The task table with its columns' types; a cell that has another is refused."""
-    table = pd.DataFrame(index=cells.index.rename("task"))
-    for name in ("family", "unit"):
-        if (empty := cells[name] == "").any():
-            raise Refusal(f"{file}: task {empty.idxmax()!r} has no {name}; write one")
-        table[name] = cells[name]
-    for name in ("higher_is_better", "target", "in_rank"):
-        if name in cells:
-            told = cells[name].str.lower().map(sheets.TRUTH)
-            if told.isna().any():
-                task = told.isna().idxmax()
-                held = repr(cells.loc[task, name]) if cells.loc[task, name] else "nothing"
-                raise Refusal(f"{file}: task {task!r}, column {name!r} holds {held}; write true or false")
-            table[name] = told.astype(bool)
-    table["items"], table["chance"] = 0, np.nan
-    for name in ("items", "chance", "left_out", "ratio"):
-        if name in cells and (filled := cells[name] != "").any():
-            table.loc[filled, name] = sheets.numbers(cells.loc[filled, [name]], file)[name]
-    others = {name: cells[name] for name in ("version", "metric", "suite") if name in cells}
-    return table.assign(**others, items=table["items"].astype(int))
+# --- mixtures with their scores
 
 
 def scored(
-    mixtures_csv: str | Path, scores_csv: str | Path, tasks_csv: str | Path = "", *, higher_is_better: bool = False
+    mixtures: str | Path,
+    scores: str | Path,
+    tasks: str | Path | None = None,
+    *,
+    candidates: Sequence[str] | None = None,
+    higher_is_better: bool | Mapping[str, bool] | None = None,
+    asked: Sequence[str] | None = None,
 ) -> Scored:
-    """Read mixtures and their scores: files whose first column names the mixture; columns are candidates, or tasks.
+    """Read mixtures and their scores, matched by the mixtures' names (`scoresheets.read`: which files of scores).
 
-    Without `tasks_csv` every task is a family of its own in the direction `higher_is_better`. Tasks that are no target
-    are left out. Raises Refusal naming file, row, column.
+    `tasks`: a table of what they mean; without it every task is a family of its own, in the direction that
+    `higher_is_better` tells of all or of some, or the file of scores, or the task's name. Tasks that are no target are
+    left out, and all that are not `asked` where these are named. With `candidates` the mixtures are theirs, grown or
+    not. Raises Refusal naming file, row, column.
     """
-    shares, notes = mixtures(mixtures_csv)
-    table = scores(scores_csv)
-    if tasks_csv:
-        described = tasks(tasks_csv, list(table))
-        described = described[described["target"]] if "target" in described else described
-        if described.empty:
-            raise Refusal(f"{Path(tasks_csv).name}: no task is a target; set `target` to true for what is to steer")
+    shares, notes, left = _read(mixtures, candidates, None, candidates is not None)
+    sheet = scoresheets.read(scores, [*shares.index, *left])
+    if tasks:
+        described = _described(tasks, sheet, asked)
     else:
-        described = describe(table.columns, unit="score", higher_is_better=higher_is_better)
-    return Scored(shares, paired(shares, table, Path(scores_csv).name)[list(described.index)], described, tuple(notes))
+        described = tasksheets.named(sheet.tasks(asked), sheet.file, higher_is_better, sheet.higher)
+    table, again = sheet.scores(list(described.index))
+    table = scoresheets.paired(shares, table.drop(index=left, errors="ignore"), sheet.file)
+    return Scored(shares, table, described, (*notes, *again))
 
 
-def there(path: str | Path, kind: str, wanted: str) -> Path:
-    """Return the path of a file that is there; raises Refusal saying what kind is missing and what is wanted."""
-    if not Path(path).is_file():
-        raise Refusal(f"no {kind} file at {path}; give {wanted}")
-    return Path(path)
+def _described(tasks: str | Path, sheet: scoresheets.ScoreSheet, asked: Sequence[str] | None) -> pd.DataFrame:
+    """The task table, of the tasks asked and of those that are targets."""
+    described = tasksheets.read(tasks, list(sheet.cells), some=sheet.some or asked is not None)
+    name = Path(tasks).name
+    if asked is not None:
+        if odd := [task for task in sheet.tasks(asked) if task not in described.index]:
+            raise Refusal(f"{name}: no row for task {odd[0]!r}, which is asked for; add it")
+        described = described.loc[list(asked)]
+    described = described[described["target"]] if "target" in described else described
+    if described.empty:
+        raise Refusal(f"{name}: no task is a target; set `target` to true for what is to steer")
+    return described
 
 
 def printed(table: str) -> pd.DataFrame:

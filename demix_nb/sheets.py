@@ -30,6 +30,13 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 POINTERS = (b"version https://git-lfs.github.com/spec/v1", b"/annex/objects/")  # of Git LFS, of git-annex
 
 
+def there(path: str | Path, kind: str, wanted: str) -> Path:
+    """Return the path of a file that is there; raises Refusal saying what kind is missing and what is wanted."""
+    if not Path(path).is_file():
+        raise Refusal(f"no {kind} file at {path}; give {wanted}")
+    return Path(path)
+
+
 def suffix(path: Path) -> str:
     """Return how a file's name ends, in lower case and without `.gz`; raises Refusal where that is no table of ours."""
     name = path.name.lower().removesuffix(".gz")
@@ -62,11 +69,11 @@ def text(path: Path) -> str:
 # --- tables
 
 
-def table(path: Path) -> pd.DataFrame:
-    """Return a table's cells as text; the first column names the rows, the first line the columns.
+def table(path: Path, *, repeats: bool = False) -> pd.DataFrame:
+    """Return a table's cells as text; the first column names the rows (OLMix: `run`), the first line the columns.
 
     Separators are commas, semicolons or tabs, whichever makes a table; blanks around cells are dropped. Raises Refusal
-    for an empty file, lines of unlike length, a name that is missing or comes twice.
+    for an empty file, lines of unlike length, a name that is missing or comes twice (a row's may where it `repeats`).
     """
     rows = _rows(path, text(path))
     (corner, *columns), body = rows[0], rows[1:]
@@ -74,15 +81,33 @@ def table(path: Path) -> pd.DataFrame:
         raise Refusal(f"{path.name} has a line of names and is empty below; give at least one row")
     if "" in columns:
         raise Refusal(f"{path.name}: column {columns.index('') + 2} has no name; name it, or drop it")
-    names = [row[0] for row in body]
+    check_names(path.name, "column", columns)
+    cells = _of_olmix(
+        pd.DataFrame([row[1:] for row in body], pd.Index([r[0] for r in body], name=corner or None), columns)
+    )
+    names = list(cells.index)
     if "" in names:
         raise Refusal(f"{path.name}: row {names.index('') + 1} has no name; the first column names the rows")
-    for kind, found in (("column", columns), ("row", names)):
-        if odd := [name for name in found if CONTROL.search(name)]:
-            raise Refusal(f"{path.name}: {kind} {odd[0]!r} has a line break or another control character in its name")
-        if twice := [name for name in found if found.count(name) > 1] if len(set(found)) < len(found) else []:
-            raise Refusal(f"{path.name}: {kind} {twice[0]!r} comes twice; keep one, or give it another name")
-    return pd.DataFrame([row[1:] for row in body], pd.Index(names, name=corner or None), columns)
+    check_names(path.name, "row", list(dict.fromkeys(names)) if repeats else names)
+    return cells
+
+
+def check_names(where: str, kind: str, found: list[str]) -> None:
+    """Raise Refusal for a name of a `kind` that comes twice or holds what no name holds."""
+    if odd := [name for name in found if CONTROL.search(name)]:
+        raise Refusal(f"{where}: {kind} {odd[0]!r} has a line break or another control character in its name")
+    if twice := [name for name in found if found.count(name) > 1] if len(set(found)) < len(found) else []:
+        raise Refusal(f"{where}: {kind} {twice[0]!r} comes twice; keep one, or give it another name")
+
+
+def _of_olmix(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells with rows called by `run` where `run`, `name` (in words) and `index` tell of it, as OLMix writes."""
+    if not {"run", "name", "index"} <= {cells.index.name, *cells} or "name" not in cells or "index" not in cells:
+        return cells
+    if cells["name"].map(number).notna().any():
+        return cells
+    names = cells["run"] if "run" in cells else cells.index
+    return cells.drop(columns=["run", "name", "index"], errors="ignore").set_axis(pd.Index(names, name="run"))
 
 
 def _rows(path: Path, content: str) -> list[list[str]]:

@@ -12,7 +12,8 @@ import yaml
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from demix_nb import reading, store
+from demix_nb import reading, scoresheets, store
+from demix_nb.facts import Facts
 from demix_nb.store import Refusal
 
 NAMES = ["web", "code", "math"]
@@ -224,6 +225,134 @@ def test_a_mixture_file_may_leave_out_what_weighs_nothing(put):
     assert free.loc["b"].to_dict() == {"web": 0, "math": 0.9, "code": 0.1}
 
 
+# --- what we and others write
+
+
+def test_an_answer_of_ours_is_read_wherever_a_mixture_is_asked_for(put):
+    facts = Facts(put("", "here").parent)
+    shares = {"web": 0.25, "code": 0.75, "math": 0.0}
+    answer = {"found_by": "demix, mixed", "mixture": shares, "recipe": shares, "beta": 0.5, "caps": {"web": 0.3}}
+    for content in (yaml.safe_dump(answer), yaml.safe_dump({"mixture": shares}), "mixture: {code: 3, web: 1}"):
+        read, _ = reading.mixtures(put(content, "mixture.yaml"), NAMES)
+        assert read.loc["mixture"].to_dict() == shares
+    read, notes = reading.mixtures(facts.answer(answer), NAMES)
+    assert read.loc["mixture"].to_dict() == shares and notes == []
+
+
+def test_tables_of_ours_are_read_as_mixtures(tmp_path):
+    path = store.write(SHARES.rename_axis("mixture"), tmp_path / "own_mixtures.csv", "mixtures")
+    read, notes = reading.mixtures(path, NAMES)
+    pd.testing.assert_frame_equal(read, SHARES.rename_axis("mixture"))
+    assert notes == []
+
+
+MERGE = """
+merge_method: linear
+models:
+  - {model: out/web, parameters: {weight: 0.6}}
+  - {model: org/code, parameters: {weight: 0.3}}
+dtype: bfloat16
+"""
+
+
+def test_a_linear_merge_of_mergekit_is_a_mixture(put, tmp_path):
+    read, _ = reading.mixtures(put(MERGE, "merge.yaml"), NAMES)  # mergekit divides by the sum
+    assert read.loc["merge"].to_dict() == pytest.approx({"web": 2 / 3, "code": 1 / 3, "math": 0})
+    folders = {"math": tmp_path / "out" / "web", "code": tmp_path / "code", "web": tmp_path / "web"}
+    read, _ = reading.mixtures(put(MERGE, "merge.yaml"), NAMES, folders=folders)
+    assert read.loc["merge"].to_dict() == pytest.approx({"web": 0, "code": 1 / 3, "math": 2 / 3})
+    common = MERGE.replace("parameters: {weight: 0.3}", "parameters: {}") + "parameters: {weight: 0.2}"
+    assert reading.mixtures(put(common, "merge.yaml"), NAMES)[0].loc["merge", "code"] == pytest.approx(0.25)
+
+
+WRONG_MERGES = {
+    "method": (MERGE.replace("linear", "ties"), "merge_method 'ties' makes no weighted mean"),
+    "slices": (MERGE + "slices: []", "`slices` merge layer by layer"),
+    "layers": (MERGE.replace("0.3", "[0, 0.3, 1]"), "model 'org/code' has a weight per layer"),
+    "no weight": (MERGE.replace("{weight: 0.3}", "{}"), "model 'org/code' has weight None"),
+    "candidate": (MERGE.replace("org/code", "org/cod"), "unknown candidate 'cod'; did you mean 'code'"),
+    "twice": (MERGE.replace("org/code", "org/web"), "two models are candidate 'web'"),
+    "not normalised": (MERGE + "parameters: {normalize: false}", "sums to 0.9"),
+    "no models": ("merge_method: linear", "`models` is no list"),
+    "no model": (MERGE.replace("model: org/code, ", ""), "a model is None"),
+    "nothing": (MERGE.replace("0.3", "0").replace("0.6", "0"), "the weights sum to 0"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), WRONG_MERGES.values(), ids=WRONG_MERGES)
+def test_a_merge_that_is_no_mixture_is_refused(put, content, message):
+    with pytest.raises(Refusal, match=message):
+        reading.mixtures(put(content, "merge.yaml"), NAMES)
+
+
+def long(table, columns, mark=","):
+    cells = table.rename_axis(index="run", columns="item").stack().rename("value").reset_index()
+    return cells.set_axis(columns, axis=1).to_csv(index=False, sep=mark)
+
+
+def test_shares_a_line_are_read_as_those_in_rows(put):
+    read, _ = reading.mixtures(put(long(SHARES, ["run", "domain", "share"])), NAMES)
+    pd.testing.assert_frame_equal(read, SHARES.rename_axis("mixture"))
+    some = "\n".join(line for line in long(SHARES, ["run", "domain", "share"]).splitlines() if not line.endswith("0.0"))
+    pd.testing.assert_frame_equal(reading.mixtures(put(some), NAMES)[0], SHARES.rename_axis("mixture"))
+    with pytest.raises(Refusal, match="row 'run3', column 'code' holds nothing"):
+        reading.mixtures(put(some.replace("run3,code,0.875", "run3,code,")), NAMES)
+    with pytest.raises(Refusal, match=r"row 'run0' comes twice, with 0\.2 and 0\.3 in 'web'"):
+        reading.mixtures(put(some.replace("run0,code", "run0,web")), NAMES)
+
+
+def of_olmix(table):
+    """The table as OLMix writes it: numbered rows, the run's id, its name and its number."""
+    names = [f"swarm-{i:04d}" for i in range(len(table))]
+    told = pd.DataFrame({"run": table.index, "name": names, "index": range(len(table))})
+    return pd.concat([told, table.reset_index(drop=True)], axis=1).to_csv()
+
+
+@pytest.mark.parametrize("name", ["dclm", "reuse5", "superswarm"])
+def test_tables_of_olmix_are_read_as_it_writes_them(put, shared, name):
+    folder = shared / "tables" / f"olmix_{name}_30m"
+    plain = [
+        pd.read_csv(folder / f"{kind}.csv", index_col=0, dtype={"mixture": str}) for kind in ("mixtures", "scores")
+    ]
+    ratios, metrics = put(of_olmix(plain[0]), "ratios.csv"), put(of_olmix(plain[1]), "metrics.csv")
+    read = reading.scored(ratios, metrics, higher_is_better=False)
+    given = reading.scored(folder / "mixtures.csv", folder / "scores.csv", higher_is_better=False)
+    pd.testing.assert_frame_equal(read.mixtures, given.mixtures)
+    pd.testing.assert_frame_equal(read.scores, given.scores)
+    assert len(read) == len(plain[0]) and read.scores.shape[1] == 110
+    with pytest.raises(Refusal, match="'arc_challenge:rc::olmes' does not tell whether higher is better"):
+        reading.scored(ratios, metrics)
+
+
+# --- candidates that came, or went
+
+
+def test_a_candidate_without_a_column_is_0_where_rows_are_shares_without_it(put):
+    read, notes = reading.mixtures(put(lines(SHARES)), [*NAMES, "law"])
+    assert (read["law"] == 0).all() and notes == ["no column for 'law': taken as 0"]
+    for table in (8000 * SHARES, 0.9 * SHARES):
+        with pytest.raises(Refusal, match=r"no column for candidate 'law'|sums to 0\.9"):
+            reading.mixtures(put(lines(table)), [*NAMES, "law"])
+
+
+def test_mixtures_without_a_dropped_candidate_are_kept(put):
+    left = ["web", "code"]
+    shares = SHARES.assign(code=[0.3, 0.25, 0.75, 0.875], math=[0.5, 0.25, 0, 0])
+    with pytest.raises(Refusal, match="unknown candidate 'math'"):
+        reading.mixtures(put(lines(shares)), left)
+    read, notes = reading.mixtures(put(lines(shares)), left, grown=True)
+    pd.testing.assert_frame_equal(read, shares.loc[["run2", "run3"], left].rename_axis("mixture"))
+    assert notes == ["'math' is no candidate any more: 2 mixtures without it kept, 2 with it left out"]
+    seen = reading.scored(put(lines(shares)), put(lines(LOSSES), "scores.csv"), candidates=left)
+    assert seen.names == ["run2", "run3"] and seen.notes == tuple(notes)
+    with pytest.raises(Refusal, match="every mixture gives a share to 'math'"):
+        reading.mixtures(put(lines(shares[:2])), left, grown=True)
+    with pytest.raises(Refusal, match="unknown candidate 'math'; did you mean 'maths'"):
+        reading.mixtures(put(lines(shares)), [*left, "maths"], grown=True)
+    with pytest.raises(Refusal, match="is 'seed' a candidate"):
+        reading.mixtures(put(lines(shares.assign(seed=range(4)))), NAMES, grown=True)
+
+
 # --- tasks
 
 HEAD, TARGETS = "task,family,unit,higher_is_better", "\nloss,a,b,no,{}\nacc,a,b,no,no\n"
@@ -321,6 +450,7 @@ MAY = (
     "holds shares where",
     "check its quotation marks",
     "control character",
+    "name the tasks that count",
 )  # two ways to read it
 
 
@@ -367,12 +497,14 @@ def test_random_scores_are_read_to_their_values_or_refused_in_one_sentence(tmp_p
     cells, _ = spelt(counts, scale, form)
     cells = cells if scale == "signs" else cells.map(lambda cell: repr(float(cell) * factor))
     cells = spoil(cells, fault, draw) if fault else cells
+    fault = None if fault == "row twice" else fault  # repeats that agree are one
     path = put_somewhere(cells, mark, packed, tmp_path_factory.getbasetemp())
     try:
-        read = reading.scores(path)
+        read = scoresheets.scores(path)
     except Refusal as refusal:
         check_sentence(refusal, fault, cells)
         return
     assert fault is None
     true = cells.map(lambda cell: float(cell.rstrip("%")) / 100 if scale == "signs" else float(cell))
+    true = true[~true.index.duplicated()]
     pd.testing.assert_frame_equal(read, true, check_names=False, rtol=1e-15, atol=0)

@@ -39,6 +39,8 @@ LAYERS = (
     ("predictors",),
     ("documents",),
     ("reading", "textfiles"),
+    ("scoresheets", "entries"),
+    ("tasksheets", "longsheets"),
     ("scored", "region"),
     ("mixtures",),
     ("options",),

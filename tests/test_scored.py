@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demix_nb import reading, store
+from demix_nb import reading, scoresheets, store
 from demix_nb.scored import Scored, dealt, describe
 from demix_nb.store import Refusal
 
@@ -281,7 +281,7 @@ def test_any_pair_of_csv_files_is_read_by_name(tmp_path):
 
 FILES = {
     "no partner": ("x,1\nz,2", r"scores.csv: 2 rows have no partner among the mixtures or scores, first 'y'"),
-    "twice": ("x,1\ny,2\ny,2", r"scores.csv: row 'y' comes twice"),
+    "twice": ("x,1\ny,2\ny,3", r"scores.csv: row 'y' comes twice, with 2 and 3 in 'loss'; keep one"),
     "text": ("x,1\ny,oops", r"scores.csv: row 'y', column 'loss' holds 'oops'"),
     "hole": ("x,1\ny,", r"scores.csv: row 'y', column 'loss' holds nothing"),
     "infinite": ("x,inf\ny,1", r"scores.csv: row 'x', column 'loss' holds 'inf'"),
@@ -298,9 +298,10 @@ def test_a_broken_file_is_named(tmp_path, rows, message):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(Refusal, match=r"no score file at .*other\.csv"):
-        reading.scores(tmp_path / "other.csv")
+        scoresheets.scores(tmp_path / "other.csv")
 
 
 def test_pairing_follows_the_mixtures():
     shares = pd.DataFrame({"a": 1.0}, ["x", "y"])
-    assert reading.paired(shares, pd.DataFrame({"loss": [1.0, 2.0]}, ["y", "x"]), "t")["loss"].tolist() == [2.0, 1.0]
+    losses = pd.DataFrame({"loss": [1.0, 2.0]}, ["y", "x"])
+    assert scoresheets.paired(shares, losses, "t")["loss"].tolist() == [2.0, 1.0]

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pooch
 
-from demix_nb import DATA, reading
+from demix_nb import DATA, scoresheets, sheets
 from demix_nb.decide import best
 from demix_nb.parallel import fan_out
 from demix_nb.predictors import Predictor
@@ -95,9 +95,9 @@ def fetch(url: str) -> Path:
 
 
 def _runs(mixture_csv: Path, loss_csv: Path) -> Scored:
-    shares = _named(reading.scores(mixture_csv), "train_the_pile_{}", set(DOMAINS.values()), mixture_csv.name)
+    shares = _named(mixture_csv, "train_the_pile_{}", set(DOMAINS.values()))
     scored = set(DOMAINS.values()) - UNSCORED
-    losses = _named(reading.scores(loss_csv), "metric/the_pile_{}_val_loss", scored, loss_csv.name)
+    losses = _named(loss_csv, "metric/the_pile_{}_val_loss", scored)
     negative = np.argwhere(shares.to_numpy() < 0)
     if len(negative):
         row, column = shares.index[negative[0, 0]], shares.columns[negative[0, 1]]
@@ -109,21 +109,20 @@ def _runs(mixture_csv: Path, loss_csv: Path) -> Scored:
         raise Refusal(f"{mixture_csv.name}: row {row!r} sums to {sums[row]:.4g}, largest in column {column!r}; not 1")
     note = f"{mixture_csv.name}: {(off > 1e-9).sum()} of {len(sums)} rows summed to {sums.min():.3f}–{sums.max():.3f}"
     shares = shares.div(sums, axis=0)
-    losses = reading.paired(shares, losses, loss_csv.name)
+    losses = scoresheets.paired(shares, losses, loss_csv.name)
     return Scored(shares, losses, describe(losses.columns, unit="nats", higher_is_better=False), (note,))
 
 
-def _named(table: pd.DataFrame, pattern: str, expected: set[str], file: str) -> pd.DataFrame:
+def _named(path: Path, pattern: str, expected: set[str]) -> pd.DataFrame:
     """Columns under the paper's names, in its order; raises Refusal naming the first unknown or missing one."""
+    table = sheets.numbers(sheets.table(path), path.name).rename_axis(index="mixture")
     names = {pattern.format(key): name for key, name in DOMAINS.items()}
     for kind, odd in (
         ("unknown", [column for column in table if names.get(column) not in expected]),
         ("missing", [column for column, name in names.items() if name in expected and column not in table]),
     ):
         if odd:
-            raise Refusal(f"{file}: {kind} column {odd[0]!r}; {HELP}")
-    if table.index.has_duplicates:
-        raise Refusal(f"{file}: row {table.index[table.index.duplicated()][0]!r} comes twice; keep one")
+            raise Refusal(f"{path.name}: {kind} column {odd[0]!r}; {HELP}")
     return table.rename(columns=names)[[name for name in DOMAINS.values() if name in expected]]
 
 
