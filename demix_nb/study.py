@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from demix_nb.facts import Facts
-from demix_nb.proxies import KINDS, Checkpoints, Progress, Proxy, Store, silent
+from demix_nb.proxies import KINDS, Proxy
 from demix_nb.scored import Scored
+from demix_nb.sources import Checkpoints, Progress, Store, silent
 from demix_nb.store import Refusal
 
 if TYPE_CHECKING:

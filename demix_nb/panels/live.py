@@ -16,10 +16,10 @@ import pandas as pd
 import torch
 
 from demix_nb.mixtures import as_table, one_hot, validate
-from demix_nb.proxies import Checkpoints
 from demix_nb.scored import Scored
 from demix_nb.scoring import Suite
 from demix_nb.scoring.answers import Mixed, token_logs
+from demix_nb.sources import Checkpoints
 from demix_nb.study import HeldOut
 
 EXCERPT = 2000  # characters per candidate: a move then takes a third of a second for 164k parameters on one core
@@ -106,7 +106,10 @@ class Live:
     def _references(self, start: str, end: str, weights: Sequence[str]) -> pd.DataFrame:
         folders = {weight: self.study.models / f"path-{start}-{end}-{weight}" for weight in weights}
         with self.turn:
-            rows = {weight: self.suite.measure(model) for weight, model in Checkpoints(folders).open(weights)}
+            rows = {
+                weight: self.suite.measure(model)
+                for weight, model in Checkpoints(folders).open(weights, "float32", "cpu")
+            }
         way = self._between(start, end, map(float, weights)).set_axis(weights)
         return self._scored(way, pd.DataFrame(rows).T).scores
 
