@@ -128,7 +128,7 @@ class Fused:
         from sklearn.preprocessing import StandardScaler
 
         _enough(references, "correct a proxy")
-        self.tasks = references.tasks
+        self.tasks, self.candidates = references.tasks, references.candidates
         guesses = replace(self.proxy(references.mixtures), tasks=self.tasks).scores
         self.models = {}
         for task in guesses:
@@ -139,6 +139,7 @@ class Fused:
 
     def __call__(self, mixtures: pd.DataFrame) -> Scored:
         """Return the corrected scores on the references' tasks; each is of the proxy's `kind`, fused."""
+        mixtures = mixtures[self.candidates]
         guessed = self.proxy(mixtures)
         guesses = replace(guessed, tasks=self.tasks).scores
         fixes = {task: self.models[task].predict(_features(mixtures, guesses[task])) for task in guesses}

@@ -216,7 +216,7 @@ class Cache:
         path = self.path(key)
         try:
             return self.decode(key, path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise Refusal(f"{path} is damaged ({error!r}); delete it and run again") from error

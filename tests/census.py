@@ -19,7 +19,7 @@ STOREYS = {  # storey → its rooms; core imports point down this list only
         "__main__.py", "__init__.py", "study.py", "facts.py", "brought.py", "proxies.py", "search.py", "hierarchy.py",
         "decide.py", "fidelity.py", "mending.py", "predictors", "interactions.py", "reading.py", "textfiles.py",
         "sheets.py", "options.py", "ranges.py", "scored.py", "runs.py", "region.py", "mixtures.py", "intervals.py",
-        "store.py", "schemas.py", "parallel.py",
+        "sources.py", "devices.py", "store.py", "schemas.py", "parallel.py",
     ),
     "engines": ("merging", "scoring"),
     "stage": ("figures", "panels", "running"),

@@ -30,6 +30,7 @@ LAYERS = (
     ("brought",),
     ("study",),
     ("facts", "proxies"),
+    ("sources",),
     ("scoring",),
     ("merging",),
     ("mending",),
@@ -43,6 +44,7 @@ LAYERS = (
     ("options",),
     ("sheets", "ranges", "runs"),
     ("intervals",),
+    ("devices",),
     ("store", "parallel"),
     ("schemas",),
 )
