@@ -15,6 +15,7 @@ from demix_nb.sources import Checkpoints, Merges, Store
 from demix_nb.store import Refusal, folder_hash
 
 NAMES = ["a", "b", "c"]
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU on this machine")
 CORNERS = pd.DataFrame(np.eye(3), NAMES, NAMES)
 
 
@@ -39,13 +40,24 @@ def named(suite, *rows):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_a_corner_is_its_component_in_every_dtype(folders, bank, tmp_path, dtype):
-    suite, store = Words(), Store(tmp_path, n_jobs=1, dtype=dtype)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
+def test_a_corner_is_its_component_in_every_dtype_on_every_device(folders, bank, tmp_path, dtype, device):
+    suite, store = Words(), Store(tmp_path, n_jobs=1, dtype=dtype, device=device)
     merged, stored = store.scores(Merges(bank, CORNERS), suite), store.scores(Checkpoints(folders[0]), suite)
     pd.testing.assert_frame_equal(merged, stored, check_exact=True)
     store.logs(Checkpoints(folders[0]), suite, suite.mixable)
     assert {asked[2] for asked in suite.asked} == {f"torch.{dtype}"}
-    assert {asked[3] for asked in suite.asked} == {"cpu"}
+    assert {asked[3].split(":")[0] for asked in suite.asked} == {device}
+
+
+@GPU
+@pytest.mark.parametrize("method", ["linear", "ties", "dare_linear"])
+def test_a_gpu_scores_merges_as_the_processor_does(bank, mixtures, tmp_path, method):
+    suite = Words(written=())
+    here, there = (
+        Store(tmp_path, 1, device=device).scores(Merges(bank, mixtures, method), suite) for device in ("cpu", "cuda")
+    )
+    pd.testing.assert_frame_equal(here, there, rtol=1e-4)
 
 
 def test_what_transformers_keeps_wider_is_opened_as_merged(tmp_path):
