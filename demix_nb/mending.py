@@ -5,7 +5,8 @@ a share α of its data moves it further. So let the merge use c·αᵢ^p (not re
 really trained references; once for all families, or once per family, each then scored on a merge of its own. `Fused`
 goes on from any proxy: a ridge regression of the truth on mixture and proxy score predicts what the proxy misses.
 
-Nothing here knows models: a merge is a function (mixtures, power, scale) → `Scored`. Errors that are reported are out
+Nothing here knows models: a merge is a function (mixtures, power, scale) → `Scored`, a proxy's tasks say which `kind`
+served each. Errors that are reported are out
 of fold. Source: mending a merge is ours; fusing after MDE (arXiv 2502.15950), which regresses losses on both.
 """
 
@@ -42,9 +43,12 @@ class Mending:
     errors: pd.DataFrame
     out_of_fold: pd.Series
 
-    def apply(self, merge: Merge) -> "Mended":
-        """Return the mended proxy: every family's tasks come from a merge with that family's power and scale."""
-        return Mended(merge, self)
+    def apply(self, merge: Merge, kind: str = "mended") -> "Mended":
+        """Return the mended proxy: every family's tasks come from a merge with that family's power and scale.
+
+        `kind`: what it is called where the tasks' table says which kind of proxy served each.
+        """
+        return Mended(merge, self, kind)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Mended:
 
     merge: Merge
     mending: Mending
+    kind: str
 
     def __call__(self, mixtures: pd.DataFrame) -> Scored:
         pairs = {family: tuple(row) for family, row in self.mending.chosen.iterrows()}
@@ -60,7 +65,7 @@ class Mended:
         some = next(iter(scored.values()))
         tasks = some.tasks[some.tasks["family"].isin(list(pairs))]
         columns = {task: scored[pairs[family]].scores[task] for task, family in tasks["family"].items()}
-        return Scored(some.mixtures, pd.DataFrame(columns), tasks)
+        return Scored(some.mixtures, pd.DataFrame(columns), tasks.assign(kind=self.kind))
 
 
 def mend(
@@ -123,8 +128,8 @@ class Fused:
         from sklearn.preprocessing import StandardScaler
 
         _enough(references, "correct a proxy")
-        self.tasks = references.tasks
-        guesses = self._guess(references.mixtures)
+        self.tasks, self.candidates = references.tasks, references.candidates
+        guesses = replace(self.proxy(references.mixtures), tasks=self.tasks).scores
         self.models = {}
         for task in guesses:
             ridge = make_pipeline(StandardScaler(), RidgeCV(RIDGES))
@@ -133,13 +138,13 @@ class Fused:
         return self
 
     def __call__(self, mixtures: pd.DataFrame) -> Scored:
-        """Return the corrected scores on the references' tasks."""
-        guesses = self._guess(mixtures)
+        """Return the corrected scores on the references' tasks; each is of the proxy's `kind`, fused."""
+        mixtures = mixtures[self.candidates]
+        guessed = self.proxy(mixtures)
+        guesses = replace(guessed, tasks=self.tasks).scores
         fixes = {task: self.models[task].predict(_features(mixtures, guesses[task])) for task in guesses}
-        return Scored(mixtures, guesses + pd.DataFrame(fixes, index=guesses.index), self.tasks)
-
-    def _guess(self, mixtures: pd.DataFrame) -> pd.DataFrame:
-        return replace(self.proxy(mixtures), tasks=self.tasks).scores
+        kinds = "fused " + guessed.tasks.loc[list(guesses), "kind"]
+        return Scored(mixtures, guesses + pd.DataFrame(fixes, index=guesses.index), self.tasks.assign(kind=kinds))
 
 
 def _features(mixtures: pd.DataFrame, guess: pd.Series) -> np.ndarray:

@@ -1,8 +1,9 @@
 """One way to fan work out: cleaning text, training models, scoring proxies and fitting predictors all go through here.
 
 The engine is joblib's: processes on this machine unless a surrounding `joblib.parallel_config` says otherwise, so a
-cluster (Ray, Dask) is a configuration and not a rewrite. A call has one thread: with more threads than cores, loops of
-small matrix products crawl, and sums added in another order would make results depend on the number of workers.
+cluster is a configuration and not a rewrite. A call has one thread: with more threads than cores, loops of small matrix
+products crawl, and sums added in another order would make results depend on the number of workers. Only `heavy` calls,
+whose products are large, share out all cores, and one that runs alone has them all.
 """
 
 import sys
@@ -13,23 +14,30 @@ import joblib
 from threadpoolctl import threadpool_limits
 
 
-def fan_out(function: Callable, calls: Sequence[tuple], *, n_jobs: int, ordered: bool = False) -> Iterator:
-    """Yield `function(*call)` for every call, as they finish or, `ordered`, as they were given; an error stops all."""
+def fan_out(
+    function: Callable, calls: Sequence[tuple], *, n_jobs: int, ordered: bool = False, heavy: bool = False
+) -> Iterator:
+    """Yield `function(*call)` for every call, as they finish or, `ordered`, as they were given; an error stops all.
+
+    Each has one thread, or where calls are `heavy` its part of the cores.
+    """
     if not calls:
         return
+    workers = min(n_jobs, len(calls))
+    threads = max(1, joblib.cpu_count() // workers) if heavy else 1
     order = "generator" if ordered else "generator_unordered"
-    parallel = joblib.Parallel(n_jobs=min(n_jobs, len(calls)), return_as=order, pre_dispatch="all")
-    yield from parallel(joblib.delayed(_alone)(partial(function, *call)) for call in calls)
+    parallel = joblib.Parallel(n_jobs=workers, return_as=order, pre_dispatch="all")
+    yield from parallel(joblib.delayed(_with_threads)(partial(function, *call), threads) for call in calls)
 
 
-def _alone(call: Callable) -> object:
+def _with_threads(call: Callable, threads: int) -> object:
     torch = sys.modules.get("torch")  # which keeps a count of its own
-    threads = torch and torch.get_num_threads()
+    before = torch and torch.get_num_threads()
     try:
         if torch:
-            torch.set_num_threads(1)
-        with threadpool_limits(limits=1):
+            torch.set_num_threads(threads)
+        with threadpool_limits(limits=threads):
             return call()
     finally:
         if torch:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(before)

@@ -65,7 +65,7 @@ class Runs:
     @cached_property
     def groups(self) -> Int[np.ndarray, " mixture"]:
         """The number of each row's mixture, from 0 in order of appearance; rows with the same shares share it."""
-        return pd.factorize(_marks(self.mixtures))[0]
+        return pd.factorize(marks(self.mixtures))[0]
 
     @property
     def repeated(self) -> bool:
@@ -120,7 +120,7 @@ class Runs:
 
     def shared_with(self, other: "Runs") -> Bool[np.ndarray, " mixture"]:
         """Return, row by row, whether `other` has a mixture with the same shares (to six digits, under any name)."""
-        return np.isin(_marks(self.mixtures), _marks(other.mixtures[self.candidates]))
+        return np.isin(marks(self.mixtures), marks(other.mixtures[self.candidates]))
 
     def split(self, share: float, *, rng: np.random.Generator) -> tuple["Runs", "Runs"]:
         """Return (the rest, a random `share` of the mixtures to hold out); all rows of a mixture are on one side.
@@ -148,7 +148,7 @@ class Runs:
             store.write(table.rename_axis("mixture"), Path(folder) / f"{name}_{kind}.csv", kind)
 
 
-def _marks(mixtures: pd.DataFrame) -> Int[np.ndarray, " mixture"]:
+def marks(mixtures: pd.DataFrame) -> Int[np.ndarray, " mixture"]:
     """A number for each row, the same for the same shares (to six digits); modulo 2⁶⁴ no two are alike by chance."""
     steps = (mixtures.to_numpy() * 10**DIGITS).round().astype(np.int64)
     return steps @ np.random.default_rng(DIGITS).integers(1, 2**62, steps.shape[1])

@@ -14,12 +14,13 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -180,33 +181,34 @@ def read(path: str | Path, schema: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Cache:
-    """What was measured, one file per key: a second run measures nothing again, and a killed one loses nothing.
+    """What was measured, a file per model: a second run measures nothing again, and a killed one loses nothing.
 
-    `encode(key, value)` returns a file's bytes, `decode(key, bytes)` the value; it raises where they are damaged.
+    A file is called by the model's key and holds row key → value, so that a further row is measured alone. `encode(key,
+    values)` returns a file's bytes, `decode(key, bytes)` the values; it raises where they are damaged.
     """
 
     folder: Path
     suffix: str
-    encode: Callable[[str, Any], bytes]
-    decode: Callable[[str, bytes], Any]
+    encode: Callable[[str, Mapping[str, Any]], bytes]
+    decode: Callable[[str, bytes], dict[str, Any]]
 
     def path(self, key: str) -> Path:
-        """Return where the value of `key` lies."""
+        """Return where the values of a model's key lie."""
         return self.folder / f"{key}{self.suffix}"
 
-    def get(self, key: str) -> Any:
-        """Return the stored value, None if there is none; raises Refusal for a damaged file."""
+    def get(self, key: str) -> dict[str, Any]:
+        """Return what is stored of a model, row key → value, nothing if it is unknown; raises Refusal for damage."""
         path = self.path(key)
         try:
             return self.decode(key, path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise Refusal(f"{path} is damaged ({error!r}); delete it and run again") from error
 
-    def put(self, key: str, value: Any) -> None:
-        """Store a value, whole or not at all; raises Refusal for a number that is not finite, or without room."""
-        path, content = self.path(key), self.encode(key, value)
+    def put(self, key: str, values: Mapping[str, Any]) -> None:
+        """Add values to what is stored of a model, all or none; raises Refusal for what is not finite, or no room."""
+        path, content = self.path(key), self.encode(key, self.get(key) | dict(values))
         try:
             with atomic(path) as temporary:
                 temporary.write_bytes(content)
@@ -214,34 +216,35 @@ class Cache:
             raise Refusal(f"cannot write {path} ({error}); choose a folder that you may write to") from error
 
 
-def _scores_to_json(key: str, scores: pd.Series) -> bytes:
-    if bad := [task for task, score in scores.items() if not math.isfinite(score)]:
-        raise Refusal(f"the score of {bad[0]!r} is not finite and is not stored")
-    values = {str(task): float(score) for task, score in scores.items()}
+def _scores_to_json(key: str, scores: Mapping[str, float]) -> bytes:
+    if bad := [row for row, score in scores.items() if not math.isfinite(score)]:
+        raise Refusal(f"the score under {bad[0]!r} is not finite and is not stored; leave its model or task out")
+    values = {row: float(score) for row, score in scores.items()}
     return json.dumps({"scores": values, "check": content_hash(key, values)}).encode()
 
 
-def _scores_from_json(key: str, content: bytes) -> pd.Series:
+def _scores_from_json(key: str, content: bytes) -> dict[str, float]:
     stored = json.loads(content)
     if stored["check"] != content_hash(key, stored["scores"]):
         raise Refusal("its checksum differs")
-    return pd.Series(stored["scores"], name="score", dtype=float).rename_axis("task")
+    return stored["scores"]
 
 
-def _array_to_npy(_key: str, array: np.ndarray) -> bytes:
-    np.save(file := io.BytesIO(), array)
+def _arrays_to_npz(_key: str, arrays: Mapping[str, np.ndarray]) -> bytes:
+    np.savez(file := io.BytesIO(), **arrays)
     return file.getvalue()
 
 
-def _array_from_npy(_key: str, content: bytes) -> np.ndarray:
-    return np.load(io.BytesIO(content))
+def _arrays_from_npz(_key: str, content: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(content)) as stored:
+        return dict(stored)
 
 
 def score_cache(folder: str | Path) -> Cache:
-    """Return the cache of scores (task → score): JSON with a checksum."""
+    """Return the cache of scores, row key → score: JSON with a checksum."""
     return Cache(Path(folder), ".json", _scores_to_json, _scores_from_json)
 
 
-def answer_cache(folder: str | Path) -> Cache:
-    """Return the cache of answer tokens' log-probabilities (nats): numpy arrays."""
-    return Cache(Path(folder), ".npy", _array_to_npy, _array_from_npy)
+def log_cache(folder: str | Path) -> Cache:
+    """Return the cache of answer tokens' log-probabilities (nats), row key → array: numpy archives."""
+    return Cache(Path(folder), ".npz", _arrays_to_npz, _arrays_from_npz)

@@ -20,8 +20,9 @@ from demix_nb import given
 from demix_nb.facts import Facts
 from demix_nb.fidelity import MIN_REFERENCES
 from demix_nb.given import Models
-from demix_nb.proxies import KINDS, Checkpoints, Progress, Proxy, Store, silent
+from demix_nb.proxies import KINDS, Proxy
 from demix_nb.scored import Scored
+from demix_nb.sources import Checkpoints, Progress, Store, silent
 from demix_nb.store import Refusal
 
 if TYPE_CHECKING:

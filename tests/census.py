@@ -20,7 +20,7 @@ STOREYS = {  # storey → its rooms; core imports point down this list only
         "decide.py", "fidelity.py", "mending.py", "predictors", "interactions.py", "studyfile.py", "faults.py", "given.py",
         "door.py", "reading.py", "entries.py", "scoresheets.py", "tasksheets.py", "longsheets.py", "documents.py",
         "textfiles.py", "sheets.py", "options.py", "ranges.py", "scored.py", "runs.py", "region.py", "mixtures.py",
-        "intervals.py", "store.py", "schemas.py", "parallel.py",
+        "intervals.py", "sources.py", "devices.py", "store.py", "schemas.py", "parallel.py",
     ),
     "engines": ("merging", "scoring"),
     "stage": ("figures", "panels", "running"),

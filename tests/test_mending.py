@@ -11,7 +11,7 @@ from demix_nb.store import Refusal
 
 NAMES = ["general", "math", "code"]
 TASKS = pd.DataFrame(
-    {"family": NAMES, "unit": "bpb", "higher_is_better": False, "items": 1, "chance": np.nan},
+    {"family": NAMES, "unit": "bpb", "higher_is_better": False, "items": 1, "chance": np.nan, "kind": "merged"},
     index=pd.Index([f"task_{name}" for name in NAMES], name="task"),
 )
 GAINS = np.array([[1.0, 0.1, 0.0], [0.2, 2.0, 0.1], [0.0, 0.3, 1.5]])
@@ -53,6 +53,7 @@ def test_families_may_need_different_values(mixtures, rng):
     proxy = apart.apply(merge)
     pd.testing.assert_frame_equal(proxy(mixtures).scores, truth.scores)
     assert proxy.mending is apart, "a mended proxy tells what mended it"
+    assert set(proxy(mixtures).tasks["kind"]) == {"mended"}
 
 
 def test_the_references_tasks_decide_what_is_mended(mixtures, rng):
@@ -84,6 +85,8 @@ def test_fusing_repairs_a_planted_error_on_mixtures_never_seen(mixtures, rng):
     fresh = Region(NAMES).draw(200, rng=rng, prefix="fresh")
     before, after = ((proxy(fresh).scores - truth(fresh).scores).abs().mean().mean() for proxy in (plain, fused))
     assert after < before / 5
+    assert set(fused(fresh).tasks["kind"]) == {"fused merged"}, "which says what was fused"
+    pd.testing.assert_frame_equal(fused(fresh[NAMES[::-1]]).scores, fused(fresh).scores)
 
 
 def test_fusing_leaves_a_perfect_proxy_nearly_alone(mixtures, rng):

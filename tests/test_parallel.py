@@ -1,12 +1,14 @@
-"""Where calls run, in which order they come back, and that none takes more than its one thread."""
+"""Where calls run, in which order they come back, and how many threads each takes."""
 
 import os
 import time
 
 import joblib
 import pytest
+import torch
 from threadpoolctl import threadpool_info
 
+from demix_nb import parallel
 from demix_nb.parallel import fan_out
 
 
@@ -21,6 +23,10 @@ def sleep(seconds):
 
 def threads(_):
     return max(library["num_threads"] for library in threadpool_info())
+
+
+def torch_threads(_):
+    return torch.get_num_threads()
 
 
 def fail(number):
@@ -48,6 +54,25 @@ def test_results_come_as_they_finish_or_as_they_were_given():
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_call_has_one_thread(n_jobs):
     assert set(fan_out(threads, CALLS, n_jobs=n_jobs)) == {1}
+
+
+@pytest.mark.parametrize(("n_jobs", "calls", "each"), [(1, 4, 8), (2, 4, 4), (2, 1, 8), (16, 16, 1)])
+def test_heavy_calls_share_out_the_cores(monkeypatch, n_jobs, calls, each):
+    """Eight cores: all for one worker, or for the one call that is left; never less than one thread."""
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
+    with joblib.parallel_config(backend="threading"), monkeypatch.context() as patch:
+        given = []
+        patch.setattr(parallel, "_with_threads", lambda call, threads: given.append(threads))
+        list(fan_out(threads, [(number,) for number in range(calls)], n_jobs=n_jobs, heavy=True))
+    assert set(given) == {each}
+
+
+def test_a_heavy_call_alone_really_has_its_threads(monkeypatch):
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
+    before = torch.get_num_threads()
+    assert list(fan_out(torch_threads, [(0,)], n_jobs=2, heavy=True)) == [2]
+    assert list(fan_out(torch_threads, [(0,)], n_jobs=2)) == [1]
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

@@ -30,6 +30,7 @@ LAYERS = (
     ("brought",),
     ("study",),
     ("facts", "proxies"),
+    ("sources",),
     ("scoring",),
     ("merging",),
     ("mending",),
@@ -46,6 +47,7 @@ LAYERS = (
     ("options",),
     ("sheets", "ranges", "runs"),
     ("intervals",),
+    ("devices",),
     ("store", "parallel"),
     ("schemas",),
 )

@@ -93,30 +93,26 @@ def test_hash_depends_on_content_only():
     assert store.content_hash("ab", "c") != store.content_hash("a", "bc")
 
 
-CACHES = {store.score_cache: pd.Series({"a": 1.5, "b": 1 / 3}), store.answer_cache: np.array([-0.1, -1 / 3])}
-caches = pytest.mark.parametrize(("cache", "value"), CACHES.items(), ids=lambda each: getattr(each, "__name__", ""))
+CACHES = {store.score_cache: (1 / 3, 1.5), store.log_cache: (np.array([-0.1, -1 / 3]), np.array([-2.0]))}
+caches = pytest.mark.parametrize(("cache", "values"), CACHES.items(), ids=lambda each: getattr(each, "__name__", ""))
 
 
 @caches
-def test_what_was_measured_comes_back_exactly(cache, value, tmp_path):
+def test_what_was_measured_comes_back_exactly_row_by_row(cache, values, tmp_path):
     kept = cache(tmp_path / "deep")
-    assert kept.get("k") is None
-    kept.put("k", value)
-    assert np.array_equal(kept.get("k"), value) and kept.get("other") is None
+    assert kept.get("k") == {}
+    for row, value in zip("ab", values, strict=True):
+        kept.put("k", {row: value})
+    assert list(kept.get("k")) == ["a", "b"] and kept.get("other") == {}
+    assert all(np.array_equal(kept.get("k")[row], value) for row, value in zip("ab", values, strict=True))
     assert list(kept.folder.iterdir()) == [kept.path("k")]
-
-
-def test_cached_scores_keep_their_tasks(tmp_path):
-    kept, scores = store.score_cache(tmp_path), pd.Series({"a": 1.5, "b": 0.1}, name="score").rename_axis("task")
-    kept.put("k", scores)
-    pd.testing.assert_series_equal(kept.get("k"), scores, check_exact=True)
 
 
 @caches
 @pytest.mark.parametrize("damage", [lambda content: content[:20], lambda content: b"[]", lambda content: b""])
-def test_a_damaged_cache_file_is_named(cache, value, damage, tmp_path):
+def test_a_damaged_cache_file_is_named(cache, values, damage, tmp_path):
     kept = cache(tmp_path)
-    kept.put("k", value)
+    kept.put("k", {"a": values[0]})
     kept.path("k").write_bytes(damage(kept.path("k").read_bytes()))
     with pytest.raises(Refusal, match=rf"k\{kept.suffix} is damaged .*delete it and run again"):
         kept.get("k")
@@ -125,7 +121,7 @@ def test_a_damaged_cache_file_is_named(cache, value, damage, tmp_path):
 def test_a_changed_score_and_one_filed_under_another_key_are_damage(tmp_path):
     kept = store.score_cache(tmp_path)
     for name in ("changed", "moved"):
-        kept.put(name, pd.Series({"a": 1.5}))
+        kept.put(name, {"a": 1.5})
     text = kept.path("changed").read_text()
     kept.path("changed").write_text(text.replace("1.5", "1.6"))
     kept.path("moved").rename(kept.path("here"))
@@ -135,34 +131,35 @@ def test_a_changed_score_and_one_filed_under_another_key_are_damage(tmp_path):
 
 
 @caches
-def test_an_interrupted_put_keeps_what_was_there(cache, value, tmp_path, monkeypatch):
+def test_an_interrupted_put_keeps_what_was_there(cache, values, tmp_path, monkeypatch):
     kept = cache(tmp_path)
-    kept.put("k", value)
+    kept.put("k", {"a": values[0]})
 
     def stop(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(store.os, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
-        kept.put("k", value * 2)
-    assert np.array_equal(kept.get("k"), value) and list(tmp_path.iterdir()) == [kept.path("k")]
+        kept.put("k", {"b": values[1]})
+    assert list(kept.get("k")) == ["a"] and np.array_equal(kept.get("k")["a"], values[0])
+    assert list(tmp_path.iterdir()) == [kept.path("k")]
 
 
 @caches
-def test_a_folder_that_cannot_be_written_is_refused(cache, value, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_refused(cache, values, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(Refusal, match=r"cannot write .*choose a folder"):
-        cache(tmp_path / "file" / "deep").put("k", value)
+        cache(tmp_path / "file" / "deep").put("k", {"a": values[0]})
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store.os, "replace", full)
     with pytest.raises(Refusal, match=r"cannot write .*No space left"):
-        cache(tmp_path).put("k", value)
+        cache(tmp_path).put("k", {"a": values[0]})
 
 
 def test_a_score_that_is_no_number_is_not_stored(tmp_path):
-    with pytest.raises(Refusal, match="score of 'a' is not finite"):
-        store.score_cache(tmp_path).put("k", pd.Series({"a": np.nan}))
+    with pytest.raises(Refusal, match="score under 'a' is not finite"):
+        store.score_cache(tmp_path).put("k", {"a": np.nan})
     assert list(tmp_path.iterdir()) == []

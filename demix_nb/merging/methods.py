@@ -85,7 +85,7 @@ def choose(name: str, options: Mapping[str, float], *, has_base: bool, rng: np.r
     if unknown := options.keys() - set(known):
         raise Refusal(f"{name} takes no option '{min(unknown)}', only {', '.join(known) or 'weights'}")
     if row.updates and not has_base:
-        raise Refusal(f"{name} works on updates from the base; load the bank with base=folder")
+        raise Refusal(f"{name} works on updates from the base, and none was given; name the base, or merge by linear")
     if row.random and rng is None:
         raise Refusal(f"{name} drops numbers at random; pass rng=np.random.default_rng(seed)")
     return row

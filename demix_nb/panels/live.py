@@ -19,10 +19,10 @@ from transformers import PreTrainedModel
 
 from demix_nb.merging import Bank
 from demix_nb.mixtures import as_table, one_hot, validate
-from demix_nb.proxies import Checkpoints
 from demix_nb.scored import Scored
 from demix_nb.scoring import Suite
 from demix_nb.scoring.answers import Mixed, token_logs
+from demix_nb.sources import Checkpoints
 from demix_nb.store import Refusal
 from demix_nb.study import HeldOut
 
@@ -155,9 +155,8 @@ class Live:
     def _references(self, start: str, end: str, weights: Sequence[str]) -> pd.DataFrame:
         folders = {weight: self.study.models / f"path-{start}-{end}-{weight}" for weight in weights}
         with self.turn:
-            like = {"device": self.model.device, "dtype": self.model.dtype}
-            opened = Checkpoints(folders).open(weights)
-            rows = {weight: self.suite.measure(model.to(**like)) for weight, model in opened}
+            opened = Checkpoints(folders).open(weights, self.study.store.dtype, self.study.store.device)
+            rows = {weight: self.suite.measure(model) for weight, model in opened}
         way = self._between(start, end, map(float, weights)).set_axis(weights)
         return self._scored(way, pd.DataFrame(rows).T).scores
 

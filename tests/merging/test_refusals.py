@@ -193,7 +193,7 @@ def test_updates_need_a_base(llama):
             measure(Bank.load(llama[0]))
     with pytest.raises(Refusal, match=r"ties works on updates from the base"):
         Bank.load(llama[0]).key(MIXTURE, "ties")
-    with pytest.raises(Refusal, match=r"ties works on updates from the base; load the bank with base=folder"):
+    with pytest.raises(Refusal, match=r"ties works on updates from the base, and none was given; name the base"):
         Bank.load(llama[0]).merge(MIXTURE, "ties")
 
 
