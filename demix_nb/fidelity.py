@@ -3,12 +3,14 @@
 A proxy is useful when it orders mixtures as the references do. We report Spearman's ρ per family and their mean
 (macro), the same on the best quarter of the references, the ρ of the *macro rank* that search optimises (not printed in
 the paper), capability recovery, the mean absolute error, and the regret of trusting the proxies' favourite. Each comes
-with a bootstrap interval over mixtures; a second seed of the references, measured the same way, is the ceiling.
+with a bootstrap interval over mixtures; a second seed of the references, measured the same way, is the ceiling. A study
+may have no references, no second seed, or too few: what cannot be known is then no row, never a number.
 
 Source: DeMix (arXiv 2602.00747) 3.3.1, appendix D. We differ: recovery of a lower-is-better unit is inverted, so that 1
 always means full recovery and less than 1 always means worse.
 """
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -16,6 +18,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 from numpy import ndarray
+from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
 from demix_nb.intervals import interval, spearman
@@ -23,9 +26,11 @@ from demix_nb.scored import Scored
 from demix_nb.store import Refusal, check_families
 
 CEILING, TRAINED = "ceiling", "trained"  # kinds of proxy with a part of their own: a second seed, short training
+RANKED = "ranked"  # what the ranked tasks are called together where several suites have some of them
 TRUSTED = 0.5  # least ρ of the macro rank, over its whole interval, for a proxy to be used without care; ours
 NEAR_CEILING = 0.1  # how far below a second training run's ρ a trusted proxy may be; ours
 TOP_SHARE = 0.25  # the best quarter of the references, DeMix 3.3.1
+MODES = ("likelihood", "generated")  # kinds of task: answers are read, or written
 MIN_REFERENCES = 4  # below this a quarter of the references is no set
 
 
@@ -65,11 +70,11 @@ def _recovery(proxy: ndarray, reference: ndarray, higher: ndarray, families: lis
 def compare(proxies: Scored, references: Scored, *, rng: np.random.Generator, n: int = 2000) -> pd.DataFrame:
     """Compare the mixtures that both have on the references' tasks; index measure, columns value, low, high.
 
-    The interval holds 95 % of `n` bootstrap resamples of the mixtures. Raises Refusal when they share fewer than 4
-    mixtures, and for a task that the proxies lack.
+    The interval holds 95 % of `n` bootstrap resamples of the mixtures. Where they share fewer than 4 mixtures the table
+    is empty. Raises Refusal for a task that the proxies lack.
     """
-    (measured,) = _resampled([proxies], references, rng, n)
-    return _with_intervals(measured)
+    found = _resampled([proxies], references, rng, n)
+    return _with_intervals(found[0] if found else {})
 
 
 def paired_difference(
@@ -77,17 +82,19 @@ def paired_difference(
 ) -> pd.DataFrame:
     """Return how much more proxy `a` has of each measure than proxy `b`, resampling the same mixtures for both.
 
-    Index and columns as in `compare`, refusals too.
+    Index and columns as in `compare`, refusals too; empty where the three share fewer than 4 mixtures.
     """
-    first, second = _resampled([a, b], references, rng, n)
-    return _with_intervals({name: first[name] - second[name] for name in first})
+    found = _resampled([a, b], references, rng, n)
+    return _with_intervals({name: found[0][name] - found[1][name] for name in found[0]} if found else {})
 
 
 def _resampled(
     kinds: Sequence[Scored], references: Scored, rng: np.random.Generator, n: int
 ) -> list[dict[str, ndarray]]:
-    """Return per kind of proxy every measure on all shared mixtures (first) and on `n` resamples of them."""
+    """Return per kind of proxy every measure on all shared mixtures (first) and `n` resamples; nothing of too few."""
     *proxies, truth = _families(kinds, references)
+    if len(truth) < MIN_REFERENCES:
+        return []
     higher, rows = references.directions[list(truth)].to_numpy(bool), len(truth)
     draws = np.vstack([np.arange(rows), rng.integers(0, rows, size=(n, rows))])
     true = truth.to_numpy()[draws]
@@ -98,17 +105,12 @@ def _families(kinds: Sequence[Scored], references: Scored) -> list[pd.DataFrame]
     """Return the family scores of the mixtures all share, of each kind and last of the references, on their tasks."""
     check_families(references.tasks["family"])
     shared = [name for name in references.names if all(name in kind.scores.index for kind in kinds)]
-    if len(shared) < MIN_REFERENCES:
-        raise Refusal(
-            f"proxies and references share {len(shared)} mixtures; at least {MIN_REFERENCES} are needed: train more "
-            "references (parameter n_references) or score the proxies of the same mixtures"
-        )
     return [replace(scored, tasks=references.tasks).of(shared).families for scored in (*kinds, references)]
 
 
 def _with_intervals(measured: Mapping[str, ndarray]) -> pd.DataFrame:
     rows = {name: (float(values[0]), *interval(values[1:])) for name, values in measured.items()}
-    return pd.DataFrame(rows, index=["value", "low", "high"]).T.rename_axis("measure")
+    return pd.DataFrame(rows, index=["value", "low", "high"], dtype=float).T.rename_axis("measure")
 
 
 def report(
@@ -117,48 +119,101 @@ def report(
     """Return the fidelity table of several kinds of proxy: index proxy; measure, value, low, high, budget, tokens.
 
     `proxies`: (kind, budget, scored, tokens) each. Budget: the share of the full training a trained proxy gets, 1 for
-    every other kind; tokens: what a search with it spends on training. Both are NaN for the ceiling.
+    every other kind; tokens: what a search with it spends on training. Both are NaN for the ceiling. A kind that shares
+    fewer than 4 mixtures with the references has no rows; the columns are there.
     """
-    parts = [
+    parts = [_with_intervals({}).reset_index().assign(proxy=pd.Series(dtype=object), budget=np.nan, tokens=np.nan)]
+    parts += [
         compare(scored, references, rng=rng).reset_index().assign(proxy=kind, budget=budget, tokens=tokens)
         for kind, budget, scored, tokens in proxies
     ]
-    return pd.concat(parts).set_index("proxy")
+    return _stacked(parts).set_index("proxy")
+
+
+# --- which tasks are reported together
+
+
+def ranked_suite(tasks: pd.DataFrame) -> str:
+    """Return what the rank is called: by the suite that all tasks of column `in_rank` were asked by, else "ranked"."""
+    suites = pd.unique(tasks.loc[tasks["in_rank"].astype(bool), "suite"])
+    return str(suites[0]) if len(suites) == 1 else RANKED
+
+
+def groups(tasks: pd.DataFrame) -> dict[str, pd.Index]:
+    """Return name → the tasks whose fidelity is reported together, of a task table with columns suite and in_rank.
+
+    The rank's (`ranked_suite`) come first, where the optional column `mode` has both kinds of task of it followed by
+    "<rank>, likelihood" and "<rank>, generated"; then those of every other suite. A suite in which a family is measured
+    in several units has a group for each, "<suite>, <unit>": no mean runs over two.
+    """
+    rank, ranked = ranked_suite(tasks), tasks[tasks["in_rank"].astype(bool)]
+    found = {rank: ranked} if len(ranked) else {}
+    if "mode" in tasks and ranked["mode"].nunique() > 1:
+        found |= {f"{rank}, {mode}": ranked[ranked["mode"] == mode] for mode in MODES}
+    for suite, own in tasks[tasks["suite"] != rank].groupby("suite", sort=False):
+        mixed = own.groupby("family")["unit"].nunique().max() > 1
+        found |= {f"{suite}, {unit}": part for unit, part in own.groupby("unit", sort=False)} if mixed else {suite: own}
+    return {str(name): part.index for name, part in found.items()}
+
+
+def report_groups(
+    proxies: Iterable[tuple[str, float, Scored, float]],
+    references: Scored,
+    tasks: Mapping[str, Iterable[str]],
+    *,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Return the `report` of each group of tasks (`groups`), its name in column `suite`; all have the same resamples.
+
+    A kind that cannot measure all tasks of a group has no rows there, nor has a group of which references lack a task.
+    """
+    proxies, parts = list(proxies), [report([], references, rng=rng).assign(suite="")]
+    for name, own in tasks.items():
+        own = list(own)
+        able = [(*kind, found.only(own), cost) for *kind, found, cost in proxies if {*own} <= {*found.tasks.index}]
+        if {*own} <= {*references.tasks.index}:
+            parts.append(report(able, references.only(own), rng=copy.deepcopy(rng)).assign(suite=name))
+    return _stacked(parts)
+
+
+def _stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """All rows; where there are none, the first part's columns."""
+    return pd.concat([part for part in parts if len(part)] or parts[:1])
 
 
 def trust(report: pd.DataFrame, references: int) -> pd.DataFrame:
-    """Return a verdict per proxy from a `report` that has the kind `ceiling`: use, use with care, or don't.
+    """Return a verdict per proxy from a `report`: use, use with care, or don't; none from an empty one.
 
     **Rule.** *use*: the whole interval of the rank's ρ lies above `TRUSTED`, both it and the macro ρ come within
-    `NEAR_CEILING` of the ceiling's, and its favourite is among the best tenth (regret in macro rank). *don't*: the
-    interval of the rank's ρ or of the macro ρ reaches 0. *use with care*: all between. Index proxy; columns `budget`,
-    `verdict`, and `because`, what decided. `references`: how many mixtures the ranks run over.
+    `NEAR_CEILING` of the kind `ceiling`'s, and its favourite is among the best tenth (regret in macro rank). *don't*:
+    the interval of the rank's ρ or of the macro ρ reaches 0. *use with care*: all between. Without a ceiling nothing is
+    held against it, and `because` says so. Index proxy; columns `budget`, `verdict`, and `because`, what decided.
+    `references`: how many mixtures the ranks run over.
     """
     measures = {
         proxy: rows.set_index("measure")
         for proxy, rows in report.groupby(["proxy", "budget"], sort=False, dropna=False)
     }
-    ceiling = report.loc[[CEILING]].set_index("measure")["value"]
+    ceiling = report[report.index == CEILING].set_index("measure")["value"]
     rows = [
         {"proxy": kind, "budget": budget} | _verdict(mine["value"], mine["low"], ceiling, references)
         for (kind, budget), mine in measures.items()
         if kind != CEILING
     ]
-    return pd.DataFrame(rows).set_index("proxy")
+    return pd.DataFrame(rows, columns=["proxy", "budget", "verdict", "because"]).set_index("proxy")
 
 
 def _verdict(mine: pd.Series, low: pd.Series, ceiling: pd.Series, references: int) -> dict[str, str]:
-    shortfalls = {
-        f"ρ of the rank may be as low as {low['rho_rank']:.2f}": low["rho_rank"] < TRUSTED,
-        f"ρ of the rank is {mine['rho_rank']:.2f}, a second seed's {ceiling['rho_rank']:.2f}":
-            mine["rho_rank"] < ceiling["rho_rank"] - NEAR_CEILING,
-        f"macro ρ is {mine['rho_macro']:.2f}, a second seed's {ceiling['rho_macro']:.2f}":
-            mine["rho_macro"] < ceiling["rho_macro"] - NEAR_CEILING,
-        f"its favourite is {mine['regret']:.1f} ranks behind the best": mine["regret"] > references / 10,
-    }  # fmt: skip
+    shortfalls = {f"ρ of the rank may be as low as {low['rho_rank']:.2f}": low["rho_rank"] < TRUSTED} | {
+        f"{name} is {mine[measure]:.2f}, a second seed's {ceiling[measure]:.2f}":
+            mine[measure] < ceiling[measure] - NEAR_CEILING
+        for measure, name in (("rho_rank", "ρ of the rank"), ("rho_macro", "macro ρ")) if measure in ceiling
+    } | {f"its favourite is {mine['regret']:.1f} ranks behind the best": mine["regret"] > references / 10}  # fmt: skip
     lost = [sentence for sentence, holds in shortfalls.items() if holds]
     hopeless = not (low[["rho_rank", "rho_macro"]] > 0).all()
     verdict = "don't" if hopeless else "use with care" if lost else "use"
+    if ceiling.empty:
+        lost.append("no second seed: the ceiling is not known")
     return {"verdict": verdict, "because": "; ".join(lost) or "as good as a second training run"}
 
 
@@ -168,23 +223,29 @@ def signal_to_noise(references: Scored, replicates: Scored) -> pd.DataFrame:
     `replicates` are the same mixtures trained with another seed; pass both `by_family()` for the families. Signal is
     the standard deviation between mixtures, noise that of one training run: of the gaps between seeds, over √2. A gap
     common to all mixtures (one order of the general text happens to suit) moves no mixture past another and is not
-    counted. Raises Refusal when fewer than 2 mixtures were trained twice.
+    counted. Noise and ratio are NaN where fewer than 2 mixtures were trained twice: they are not known.
     """
     shared = [name for name in references.names if name in replicates.scores.index]
-    if len(shared) < 2:
-        raise Refusal(f"{len(shared)} mixtures were trained twice; at least 2 are needed for the seed noise")
     again = replace(replicates, tasks=references.tasks).of(shared)
     gaps = references.of(shared).scores - again.scores
     table = pd.DataFrame({"signal": references.scores.std(), "noise": gaps.std() / np.sqrt(2)})
     return table.assign(ratio=table["signal"] / table["noise"].clip(lower=1e-12))
 
 
-def usable(tasks: pd.DataFrame, ratio: pd.Series, *, unit: str, least: float) -> pd.DataFrame:
-    """Return the tasks of one unit whose signal-to-noise ratio is at least `least`; raises when a family has none."""
-    kept = tasks[(tasks["unit"] == unit) & (ratio.reindex(tasks.index) >= least)]
-    if lost := sorted(set(tasks["family"]) - set(kept["family"])):
+def usable(tasks: pd.DataFrame, ratio: pd.Series, *, least: float) -> pd.DataFrame:
+    """Return the tasks that steer: those that are a target (column `target`, else all) and move enough.
+
+    Enough is a signal-to-noise `ratio` of at least `least`, or one that is not known. Raises Refusal where no task is a
+    target, and for a family all of whose targets move too little.
+    """
+    steers = tasks["target"].fillna(True).astype(bool) if "target" in tasks else pd.Series(True, tasks.index)
+    if len(tasks) and not steers.any():
+        raise Refusal(f"none of {len(tasks)} tasks is a target; set `target` to true for what is to steer")
+    targets = tasks[steers]
+    kept = targets[~(ratio.reindex(targets.index) < least)]
+    if lost := sorted(set(targets["family"]) - set(kept["family"])):
         raise Refusal(
-            f"no {unit} task of family {lost[0]!r} moves {least:g} times more between mixtures than "
+            f"no task of family {lost[0]!r} moves {least:g} times more between mixtures than "
             "between seeds; train longer, score more items (parameter limit), or lower min_signal_to_noise"
         )
     return kept
@@ -209,3 +270,28 @@ def tokens_to_reach(report: pd.DataFrame, measure: str) -> pd.DataFrame:
         beyond=np.select([others["value"] > value[-1], others["value"] < value[0]], ["above", "below"], ""),
     )
     return table.assign(ratio=table["trained_tokens"] / table["tokens"])
+
+
+def telling(pool: pd.DataFrame, known: pd.DataFrame, n: int, *, disagreement: pd.Series | None = None) -> pd.DataFrame:
+    """Return the `n` mixtures of `pool` whose training would tell most beside those `known`, the most telling first.
+
+    Rule: next is always the mixture with the largest gap · (1 + d / d̄), its gap being the distance on √shares from the
+    nearest that is known or chosen, d its `disagreement`, how far two kinds of proxy lie apart there (None: all alike).
+    Where nothing is known, the one nearest to the pool's mean comes first. Raises Refusal when the pool has fewer than
+    `n`, and for a disagreement that is missing or negative.
+    """
+    if n > len(pool):
+        raise Refusal(f"{n} mixtures are asked for, the pool has {len(pool)}; draw more")
+    apart = pd.Series(0.0, pool.index) if disagreement is None else disagreement.reindex(pool.index)
+    if (odd := ~(apart >= 0)).any():
+        raise Refusal(f"the disagreement about {odd.idxmax()!r} is {apart[odd.idxmax()]}; give 0 or more for all")
+    weight, points, chosen = 1 + (apart / (apart.mean() or 1.0)).to_numpy(), np.sqrt(pool.to_numpy(float)), []
+    gap = -np.linalg.norm(points - points.mean(axis=0), axis=1) / weight  # what is most central is least below 0
+    if len(known):
+        gap = cdist(points, np.sqrt(known[list(pool)].to_numpy(float))).min(axis=1)
+    for _ in range(n):
+        chosen.append(int(np.argmax(gap * weight)))
+        fresh = cdist(points, points[chosen[-1:]])[:, 0]
+        gap = np.minimum(gap, fresh) if len(known) or len(chosen) > 1 else fresh
+        gap[chosen] = -1.0
+    return pool.iloc[chosen]

@@ -46,7 +46,7 @@ class Merged:
     rows: Sequence[str] | None = None  # of the suite, all by default
 
     def __call__(self, mixtures: pd.DataFrame) -> Scored:
-        mixtures = validate(mixtures, self.bank.names)
+        mixtures = checked(mixtures, self.bank.names)
         source = Merges(self.bank, mixtures, self.method, self.seed, self.power, self.scale)
         scores = self.store.scores(source, self.suite, self.rows)
         return Scored(mixtures, scores, self.suite.tasks.loc[list(scores)].assign(kind="merged"))
@@ -69,7 +69,7 @@ class Mixed:
         self.names = bank.names
 
     def __call__(self, mixtures: pd.DataFrame) -> Scored:
-        mixtures = validate(mixtures, self.names)
+        mixtures = checked(mixtures, self.names)
         parts = [self.answers.scores(mixtures), *([self.merged(mixtures).scores] if self.merged else [])]
         return Scored(mixtures, pd.concat(parts, axis=1), self.tasks)
 
@@ -88,7 +88,7 @@ class Trained:
     train: Callable[[pd.DataFrame], Mapping[str, Path]]
 
     def __call__(self, mixtures: pd.DataFrame) -> Scored:
-        mixtures = validate(mixtures)
+        mixtures = checked(mixtures)
         scores = self.store.scores(Checkpoints(self.train(mixtures)), self.suite)
         return Scored(mixtures, scores, self.suite.tasks.assign(kind="trained"))
 
@@ -100,7 +100,7 @@ class Table:
     scored: Scored
 
     def __call__(self, mixtures: pd.DataFrame) -> Scored:
-        mixtures, known = validate(mixtures, self.scored.candidates), self.scored.averaged()
+        mixtures, known = checked(mixtures, self.scored.candidates), self.scored.averaged()
         places = pd.Index(marks(known.mixtures)).get_indexer(marks(mixtures))
         found = mixtures[places >= 0]
         scores = known.scores.iloc[places[places >= 0]].set_axis(found.index)

@@ -39,9 +39,10 @@ class Runs:
         object.__setattr__(self, "scores", _agreed(self.mixtures, self.scores, self.tasks))
 
     @classmethod
-    def none(cls, tasks: pd.DataFrame) -> "Runs":
-        """Nothing scored yet, on these tasks."""
-        return cls(pd.DataFrame(), pd.DataFrame(columns=list(tasks.index), dtype=float), tasks)
+    def none(cls, tasks: pd.DataFrame, candidates: Sequence[str] = ()) -> "Runs":
+        """Nothing scored yet, on these tasks; `candidates`: the columns that its table of mixtures has."""
+        tables = (pd.DataFrame(columns=list(names), dtype=float) for names in (candidates, tasks.index))
+        return cls(*tables, tasks)
 
     def __len__(self) -> int:
         return len(self.mixtures)
@@ -127,7 +128,7 @@ class Runs:
 
         Raises Refusal when either would be empty.
         """
-        mixtures = int(self.groups.max()) + 1
+        mixtures = len(np.unique(self.groups))
         place, held = rng.permutation(mixtures).argsort(), round(share * mixtures)
         if not 0 < held < mixtures:
             raise Refusal(f"holding out {share:g} of {mixtures} mixtures leaves nothing on one side; score more")
@@ -174,5 +175,9 @@ def _agreed(mixtures: pd.DataFrame, scores: pd.DataFrame, tasks: pd.DataFrame) -
 
 
 def flat(scores: pd.DataFrame) -> list[str]:
-    """The columns that vary by rounding at most."""
-    return [name for name in scores if np.ptp(scores[name]) <= FLAT * scores[name].abs().max()]
+    """The columns that vary by rounding at most: all where there are no rows."""
+    return (
+        list(scores)
+        if scores.empty
+        else [name for name in scores if np.ptp(scores[name]) <= FLAT * scores[name].abs().max()]
+    )

@@ -66,7 +66,9 @@ class Scored(Runs):
 
     @property
     def best(self) -> str:
-        """The name of the mixture with the best macro rank."""
+        """The name of the mixture with the best macro rank; raises Refusal where nothing is scored."""
+        if not len(self):
+            raise Refusal("none of 0 mixtures is the best; score some")
         return self.ranks.idxmin()
 
     def standardised(self, among: "Scored") -> pd.DataFrame:
@@ -93,7 +95,10 @@ class Scored(Runs):
         store.check_families(self.tasks["family"])
         among = references.averaged()
         rows = {name: _place(self.take([row]), among) for row, name in enumerate(self.names)}
-        return pd.DataFrame(rows).T.rename_axis(index=self.mixtures.index.name)
+        columns = [*self.directions.index, "macro", "place"]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float).rename_axis(
+            self.mixtures.index.name
+        )
 
     def by_family(self) -> "Scored":
         """The same mixtures with one task per family, its mean: what is ranked."""

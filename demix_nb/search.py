@@ -44,16 +44,21 @@ SAME = 1e-9  # shares nearer than this are one mixture
 # --- strategies: make(region, predictor, tasks, *, rng, **options)
 
 
-def demix(region, predictor, tasks, *, rng, sizes=SIZES, pool=POOL, choose=best, rule="average", top_k=None) -> Search:
+def demix(
+    region, predictor, tasks, *, rng, start=None, sizes=SIZES, pool=POOL, choose=best, rule="average", top_k=None
+) -> Search:
     """Sample, score, fit, resample near the predicted top; the answer is the mean of the top (DeMix 2.4, 3).
 
     `sizes`: mixtures per round; `choose(predictor, pool, size)`: those of a fresh pool that are scored next; `rule`,
-    `top_k`: how the answer is taken, and from how many.
+    `top_k`: how the answer is taken, and from how many. `start`: scored mixtures in place of the first, blind sample.
     """
-    seen = Scored.none(tasks)
+    seen = Scored.none(tasks) if start is None else start
+    if len(seen):
+        predictor.fit(seen)
+        last = region.draw(pool, rng=rng, prefix="p")
     for turn, size in enumerate(sizes, start=1):
-        fresh = region.draw(size if turn == 1 else pool, rng=rng, prefix=f"r{turn}-")
-        seen += yield (fresh if turn == 1 else choose(predictor, fresh, size))
+        fresh = region.draw(pool if len(seen) else size, rng=rng, prefix=f"r{turn}-")
+        seen += yield (choose(predictor, fresh, size) if len(seen) else fresh)
         predictor.fit(seen)
         last = region.draw(pool, rng=rng, prefix="p")  # every round: so the committed searches drew their numbers
     return (yield from winner(rule, predictor, last, top_k))
@@ -69,13 +74,15 @@ def climb(region, predictor, tasks, *, rng, top_n=CLIMB_TOP_N, rule="single", **
 
 
 def regmix(
-    region, predictor, tasks, *, rng, prior, n=REGMIX_RUNS, pool=POOL, top_k=REGMIX_TOP_K, strengths=REGMIX_STRENGTHS
-) -> Search:
+    region, predictor, tasks, *, rng, prior, start=None, n=REGMIX_RUNS, pool=POOL, top_k=REGMIX_TOP_K,
+    strengths=REGMIX_STRENGTHS,
+) -> Search:  # fmt: skip
     """One round of `n` mixtures from Dirichlet(λ·prior), then the mean of the top of a pool from Dirichlet(prior).
 
     `prior`: the natural shares; RegMix's code takes their square root, `mixtures.temperature(tokens, 0.5)`.
     """
-    predictor.fit(Scored.none(tasks) + (yield region.dirichlet(prior, n, rng=rng, strengths=strengths, prefix="r1-")))
+    seen = Scored.none(tasks) if start is None else start
+    predictor.fit(seen + (yield region.dirichlet(prior, n, rng=rng, strengths=strengths, prefix="r1-")))
     return propose(predictor, region.dirichlet(prior, pool, rng=rng, strengths=[1.0], prefix="p"), top_k)
 
 
@@ -131,6 +138,7 @@ class Strategy:
     needs: tuple[str, ...] = ()  # options that it cannot do without
     predicts: bool = False  # whether its predictor speaks of the winner in the end
     uses_gradient: bool = False  # gets the differentiable proxy in place of a predictor
+    starts: bool = False  # takes `start`, mixtures scored before its first round
 
     @property
     def asks(self) -> bool:
@@ -149,9 +157,9 @@ def _plain(label: str, paper: str, mixture: Callable[..., pd.Series], *needs: st
 
 
 STRATEGIES = {
-    "demix": Strategy(demix, "DeMix", "DeMix (2602.00747) 2.4, 3", "merged", predicts=True),
-    "climb": Strategy(climb, "CLIMB", "CLIMB (2504.13161)", "trained", predicts=True),
-    "regmix": Strategy(regmix, "RegMix", "RegMix (2407.01492) 3", "trained", ("prior",), predicts=True),
+    "demix": Strategy(demix, "DeMix", "DeMix (2602.00747) 2.4, 3", "merged", predicts=True, starts=True),
+    "climb": Strategy(climb, "CLIMB", "CLIMB (2504.13161)", "trained", predicts=True, starts=True),
+    "regmix": Strategy(regmix, "RegMix", "RegMix (2407.01492) 3", "trained", ("prior",), predicts=True, starts=True),
     "mergemix": Strategy(mergemix, "MergeMix", "MergeMix (2601.17858)", "merged", predicts=True),
     "mergemix, top-down": Strategy(
         partial(top_down, flat=staged), "MergeMix, top-down", "MergeMix (2601.17858) Table 3", "merged", ("groups",)
@@ -175,6 +183,8 @@ STRATEGIES = {
 @dataclass(frozen=True)
 class Found:
     """What a search found: all it scored, mixture → round (from 1), the winner, and task → its predicted score.
+
+    Round 0 is what it started from.
 
     `predicted` is empty where no predictor speaks of the winner; MergeMix's speaks of families. `left_out`: task → why
     the predictor could not learn it, so that it had no say in the end.
@@ -200,17 +210,24 @@ def run(
     *,
     rng: np.random.Generator,
     known: Scored | None = None,
+    start: Scored | None = None,
     **options,
 ) -> Found:
     """Drive a strategy (a row of `STRATEGIES`, or one of your own) with a proxy that scores what it asks for.
 
     `tasks` steer; `predictor` learns (None where nothing does); `options` go to the strategy. What has its shares in
     `known` is not scored again: a search that broke off, run with the same seed and what it had scored, goes on where
-    it stopped. Raises Refusal for an unknown strategy, an option it needs, and a task that the proxy does not score.
+    it stopped. `start`: what was scored before the first round, which the predictor learns first; with `sizes=[]`
+    nothing is asked, and what is proposed comes from it alone (`proxy` may be None). Raises Refusal for an unknown
+    strategy, an option it needs, a start where it takes none, and a task that the proxy, or the start, does not score.
     """
-    row = _row(strategy, options)
-    search = row.make(region, proxy if row.uses_gradient else predictor, tasks, rng=rng, **options)
+    row = _row(strategy, options, start)
     seen, rounds = Scored.none(tasks), {}
+    if start is not None and len(start):
+        simplex.check_names(start.mixtures, region.candidates)
+        seen = options["start"] = Scored(start.mixtures[region.candidates], start.scores, tasks)
+        rounds = dict.fromkeys(seen.names, 0)
+    search = row.make(region, proxy if row.uses_gradient else predictor, tasks, rng=rng, **options)
     asked, found = advance(search, None)
     while asked is not None:
         scored = _scored(asked, proxy, known, tasks)
@@ -223,20 +240,28 @@ def run(
     return Found(seen, pd.Series(rounds, dtype=int), found, predicted, predictor.refused)
 
 
-def _row(strategy: str | Strategy, options: Mapping[str, object]) -> Strategy:
+def _row(strategy: str | Strategy, options: Mapping[str, object], start: Scored | None) -> Strategy:
     if isinstance(strategy, str) and strategy not in STRATEGIES:
         raise Refusal(f"there is no strategy {strategy!r}; take one of {'; '.join(STRATEGIES)}")
     row = STRATEGIES[strategy] if isinstance(strategy, str) else strategy
     if missing := [name for name in row.needs if name not in options]:
         raise Refusal(f"strategy {row.label!r} needs {missing[0]!r}; give it as an option")
+    begun = start is not None and len(start) > 0
+    if begun and not row.starts:
+        able = "; ".join(name for name, one in STRATEGIES.items() if one.starts)
+        raise Refusal(f"strategy {row.label!r} begins with mixtures of its own; leave `start` out, or take {able}")
     given = {name: options[name] for name in CHECKED if options.get(name) is not None}
+    if begun and not len(given.get("sizes", SIZES)):
+        del given["sizes"]  # with something to start from, no round need follow
     check(**given)
     agree(given)
     return row
 
 
-def _scored(asked: pd.DataFrame, proxy: Callable, known: Scored | None, tasks: pd.DataFrame) -> Scored:
+def _scored(asked: pd.DataFrame, proxy: Callable | None, known: Scored | None, tasks: pd.DataFrame) -> Scored:
     """Return the scores of what is asked: from `known` where that has a mixture of the same shares, else by proxy."""
+    if proxy is None:
+        raise Refusal(f"{len(asked)} mixtures are to be scored and nothing scores them; give a proxy, or no `sizes`")
     if known is None or not len(known):
         return Scored(asked, proxy(asked).scores, tasks)
     simplex.check_names(known.mixtures, list(asked))

@@ -173,6 +173,8 @@ def read(path: str | Path, schema: str) -> pd.DataFrame:
     if odd := [name for name in header[1:] if not name or header[1:].count(name) > 1]:
         raise Refusal(f"{path.name}: column {odd[0]!r} comes twice or has no name; run what writes it again")
     frame = frame.set_index(0).rename_axis(index=wanted.index).set_axis(header[1:], axis=1)
+    if wanted.numeric and frame.empty:  # no value says of what type a column without rows is
+        frame = frame.astype(float)
     return check(frame, schema, path.name)
 
 

@@ -175,13 +175,13 @@ class Study(Facts):
         if kind not in KINDS:
             raise Refusal(f"no kind of proxy {kind!r}; there are {', '.join(KINDS)}")
         row = KINDS[kind]
-        if not row.needs_components and not row.trains:
-            return row.make(self.runs, **options)
         if row.trains:
             how = {"role": kind} | options
-            return row.make(None, self.suite, self.store, train=lambda design: self.train(design, **how).folders)
+            options = {"train": lambda design: self.train(design, **how).folders}
+        if not row.needs_components and not row.trains:
+            return row.make(None, None, None, scored=self.runs, **options)
         bank = self.bank if components is None else self.bank_of(components)
-        return row.make(bank, self.suite, self.store, **options)
+        return row.make(bank if row.needs_components else None, self.suite, self.store, **options)
 
     def cost(self, kind: str, *, searched: int = 0, budget: float = 1.0, references: int = 0) -> float:
         """Return the training tokens of a search with this kind of proxy, see `Kind.cost`; NaN where nobody said."""

@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from demix_nb import fidelity
+from demix_nb.region import Region
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
 
@@ -100,23 +101,149 @@ def test_signal_to_noise_recovers_a_planted_ratio(rng):
     assert families.loc["general", "noise"] == pytest.approx(0.1 / 2**0.5, rel=0.05)  # of two tasks' mean
 
 
+RATIO = pd.Series({"g1": 9.0, "g2": 0.5, "m1": 4.0, "c1": 4.0})
+
+
 def test_noisy_tasks_leave_the_rank():
-    ratio = pd.Series({"g1": 9.0, "g2": 0.5, "m1": 4.0, "c1": 4.0})
-    assert list(fidelity.usable(TASKS, ratio, unit="bpb", least=2).index) == ["g1", "m1", "c1"]
+    assert list(fidelity.usable(TASKS, RATIO, least=2).index) == ["g1", "m1", "c1"]
     with pytest.raises(Refusal, match="family 'math'"):
-        fidelity.usable(TASKS, ratio.replace({4.0: 0.1}).where(ratio.index != "c1", 5.0), unit="bpb", least=2)
+        fidelity.usable(TASKS, RATIO.replace({4.0: 0.1}).where(RATIO.index != "c1", 5.0), least=2)
 
 
-def test_too_few_and_missing_are_named(references, rng):
-    few = references.take(range(3))
-    with pytest.raises(Refusal, match="share 3 mixtures"):
-        fidelity.compare(few, references, rng=rng)
-    with pytest.raises(Refusal, match="share 3 mixtures"):
-        fidelity.paired_difference(references, few, references, rng=rng)
+def test_what_is_no_target_does_not_steer_and_what_is_not_known_does():
+    targets = TASKS.assign(target=[True, np.nan, False, True])
+    assert list(fidelity.usable(targets, RATIO * np.nan, least=2).index) == ["g1", "g2", "c1"]
+    assert list(fidelity.usable(targets, RATIO.drop("g1"), least=2).index) == ["g1", "c1"]
+    assert list(fidelity.usable(targets, RATIO.replace({4.0: 0.1, 9.0: 0.1}) + 2, least=2).index) == ["g1", "g2", "c1"]
+    with pytest.raises(Refusal, match="none of 4 tasks is a target"):
+        fidelity.usable(TASKS.assign(target=False), RATIO, least=2)
+    assert fidelity.usable(TASKS.iloc[:0], RATIO, least=2).empty
+
+
+def test_a_task_that_the_proxies_lack_is_named(references, rng):
     with pytest.raises(Refusal, match="'m1' is missing"):
         fidelity.compare(references.only(["g1", "g2", "c1"]), references, rng=rng)
-    with pytest.raises(Refusal, match="1 mixtures were trained twice"):
-        fidelity.signal_to_noise(references, references.take([0]))
+
+
+NOTHING = Scored.none(TASKS)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_of_too_few_references_nothing_is_said(references, rng, rows):
+    few = references.take(range(rows)) if rows else NOTHING
+    full = fidelity.report([("near", 1.0, references, 1.0)], references, rng=rng)
+    for pair in ((references, few), (few, references)):
+        assert fidelity.compare(*pair, rng=rng).empty
+        assert fidelity.paired_difference(references, *pair, rng=rng).empty
+    empty = fidelity.report([("near", 1.0, few, 1.0)], references, rng=rng)
+    assert empty.empty and list(empty) == list(full) and empty.index.name == full.index.name
+    both = fidelity.report([("far", 1.0, few, 1.0), ("near", 1.0, references, 1.0)], references, rng=rng)
+    assert set(both.index) == {"near"} and len(both) == len(full)
+    assert fidelity.trust(empty, rows).empty and list(fidelity.trust(empty, rows)) == ["budget", "verdict", "because"]
+
+
+def test_without_references_at_all_there_is_an_empty_report(rng):
+    empty = fidelity.report([], NOTHING, rng=rng)
+    assert empty.empty and set(empty) == {"measure", "value", "low", "high", "budget", "tokens"}
+
+
+@pytest.mark.parametrize("again", [[], [0]], ids=["none", "one"])
+def test_noise_is_not_known_where_nothing_was_trained_twice(references, again):
+    twice = references.take(again) if again else NOTHING
+    found = fidelity.signal_to_noise(references, twice)
+    assert found[["noise", "ratio"]].isna().all(axis=None) and found["signal"].gt(0).all()
+    assert fidelity.signal_to_noise(NOTHING, NOTHING).isna().all(axis=None)
+    assert list(fidelity.usable(TASKS, found["ratio"], least=2).index) == list(TASKS.index)
+
+
+# --- which tasks are reported together
+
+
+def asked(suites, in_rank, **more):
+    return TASKS.assign(suite=suites, in_rank=in_rank, **more)
+
+
+def test_the_rank_is_called_by_its_suite_or_ranked():
+    assert fidelity.ranked_suite(asked(["a", "b", "b", "b"], [False, True, True, True])) == "b"
+    assert fidelity.ranked_suite(asked(["a", "b", "b", "b"], True)) == "ranked"
+    assert fidelity.ranked_suite(asked(["a", "b", "b", "b"], False)) == "ranked"
+
+
+def test_tasks_are_reported_by_suite_by_the_rank_and_by_its_modes():
+    def told(tasks):
+        return {name: list(chosen) for name, chosen in fidelity.groups(tasks).items()}
+
+    one = asked(["a", "b", "b", "b"], [False, True, False, True])
+    assert told(one) == {"b": ["g2", "c1"], "a": ["g1"]}
+    modes = ["likelihood", "likelihood", "likelihood", "generated"]
+    apart = {"b, likelihood": ["g2"], "b, generated": ["c1"]}
+    assert told(one.assign(mode=modes)) == told(one) | apart
+    assert told(one.assign(mode="generated")) == told(one)
+    whole = {"a": ["g1"], "b": ["g2", "m1", "c1"]}
+    assert told(asked(["a", "b", "b", "b"], [True, False, False, True])) == {"ranked": ["g1", "c1"]} | whole
+    assert told(asked(["a", "b", "b", "b"], False)) == whole
+    units = asked("a", False, unit=["bpb", "acc", "bpb", "bpb"])
+    assert told(units) == {"a, bpb": ["g1", "m1", "c1"], "a, acc": ["g2"]}
+
+
+def test_each_group_has_the_report_of_its_tasks(references, rng):
+    kinds = [("near", 1.0, references, 1.0), ("mixed", 1.0, references.only(["g1", "c1"]), 2.0)]
+    groups = {"all": list(TASKS.index), "some": ["g1", "c1"], "strange": ["x"]}
+    found = fidelity.report_groups(kinds, references, groups, rng=np.random.default_rng(3))
+    for name, able in (("all", kinds[:1]), ("some", kinds)):
+        own = [(kind, budget, scored.only(groups[name]), cost) for kind, budget, scored, cost in able]
+        alone = fidelity.report(own, references.only(groups[name]), rng=np.random.default_rng(3))
+        pd.testing.assert_frame_equal(found[found["suite"] == name].drop(columns="suite"), alone)
+    assert set(found["suite"]) == {"all", "some"}
+    empty = fidelity.report_groups(kinds, NOTHING, groups, rng=rng)
+    assert empty.empty and list(empty) == list(found)
+
+
+# --- what to train next
+
+
+def nearest(row, others):
+    return min(float(np.sqrt(((np.sqrt(row) - np.sqrt(other)) ** 2).sum())) for other in others)
+
+
+@pytest.mark.parametrize("disagree", [False, True])
+def test_what_tells_most_is_farthest_from_all_that_is_known(rng, disagree):
+    """Against every choice tried one by one."""
+    pool = Region(list("abc")).draw(30, rng=rng)
+    known = Region(list("cab")).draw(3, rng=rng, prefix="k")
+    apart = pd.Series(rng.random(30), pool.index)[::-1] if disagree else None
+    have, expected = [row[list("abc")].to_numpy() for _, row in known.iterrows()], []
+    for _ in range(4):
+        value = {
+            name: nearest(row.to_numpy(), have) * (1 + apart[name] / apart.mean() if disagree else 1)
+            for name, row in pool.iterrows()
+            if name not in expected
+        }
+        expected.append(max(value, key=value.get))
+        have.append(pool.loc[expected[-1]].to_numpy())
+    assert list(fidelity.telling(pool, known, 4, disagreement=apart).index) == expected
+
+
+def test_where_nothing_is_known_the_middle_comes_first(rng):
+    pool = Region(list("abc")).draw(30, rng=rng)
+    roots = np.sqrt(pool)
+    first, second = fidelity.telling(pool, pd.DataFrame(), 2).index
+    assert first == ((roots - roots.mean()) ** 2).sum(axis=1).idxmin()
+    assert second == ((roots - roots.loc[first]) ** 2).sum(axis=1).idxmax()
+    assert set(fidelity.telling(pool, pool, 30).index) == set(pool.index)
+    flat = fidelity.telling(pool, pd.DataFrame(), 9, disagreement=pd.Series(0.0, pool.index))
+    assert flat.equals(fidelity.telling(pool, pd.DataFrame(), 9))
+
+
+def test_a_pool_too_small_and_a_disagreement_that_is_none_are_refused(rng):
+    pool = Region(list("abc")).draw(3, rng=rng)
+    with pytest.raises(Refusal, match="4 mixtures are asked for, the pool has 3"):
+        fidelity.telling(pool, pd.DataFrame(), 4)
+    with pytest.raises(Refusal, match="disagreement about 'm1' is nan"):
+        fidelity.telling(pool, pool, 1, disagreement=pd.Series({"m0": 1.0, "m2": 0.0}))
+
+
+# --- trust and cost
 
 
 def planted_report(rng, noise: float, rows: int = 60):
@@ -135,6 +262,14 @@ def test_the_trust_gate_follows_its_rule(rng):
     assert good.loc["trained"].set_index("budget")["verdict"].to_dict() == {0.25: "don't", 0.5: "use"}
     middling = fidelity.trust(planted_report(rng, 0.7), 60).loc["near"]
     assert middling["verdict"] == "use with care" and "a second seed's" in middling["because"]
+
+
+def test_without_a_second_seed_the_ceiling_is_not_known(rng):
+    for noise, verdict in ((0.02, "use"), (0.7, "use with care")):
+        whole = planted_report(rng, noise)
+        found = fidelity.trust(whole.drop(index="ceiling"), 60).loc["near"]
+        assert found["verdict"] == verdict and found["because"].endswith("no second seed: the ceiling is not known")
+        assert "a second seed's" not in found["because"]
 
 
 def test_the_cost_of_equal_trust_is_read_off_the_trained_curve():

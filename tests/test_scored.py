@@ -305,3 +305,37 @@ def test_pairing_follows_the_mixtures():
     shares = pd.DataFrame({"a": 1.0}, ["x", "y"])
     losses = pd.DataFrame({"loss": [1.0, 2.0]}, ["y", "x"])
     assert scoresheets.paired(shares, losses, "t")["loss"].tolist() == [2.0, 1.0]
+
+
+# --- nothing scored
+
+
+@pytest.mark.parametrize("candidates", [[], ["web", "math"]], ids=["none", "two"])
+def test_nothing_is_scored_like_anything_else(many, candidates, tmp_path):
+    nothing = Scored.none(TASKS, candidates)
+    assert list(nothing.families) == list(nothing.family_ranks) == ["general", "math"]
+    assert nothing.ranks.dtype == nothing.level(many).dtype == float and len(nothing.ranks) == 0
+    for part in (nothing.averaged(), nothing.of([]), nothing.take([]), nothing.only(["gsm"]), nothing.by_family()):
+        assert len(part) == 0 and not part.repeated
+    assert list(nothing.by_family().tasks.index) == ["general", "math"]
+    assert list(nothing.places(many)) == list(many.places(nothing)) == ["general", "math", "macro", "place"]
+    assert many.places(nothing)["place"].eq(1).all(), "the first where there is nobody else"
+    assert (nothing + many).scores.equals(many.scores) and (many + nothing).mixtures.equals(many.mixtures)
+    nothing.write(tmp_path, "no")
+    kept = store.read(tmp_path / "no_mixtures.csv", "mixtures")
+    again = Scored(kept, store.read(tmp_path / "no_scores.csv", "scores"), TASKS)
+    assert list(again.mixtures) == candidates and again.families.equals(nothing.families)
+
+
+def test_what_nothing_cannot_tell_is_refused(many, rng):
+    nothing = Scored.none(TASKS, many.candidates)
+    asked = {
+        "score some": lambda: nothing.best,
+        "nothing is to learn": nothing.varying,
+        "noise is not known": lambda: nothing.noise,
+        "has no scale": lambda: many.level(nothing),
+        "leaves nothing on one side": lambda: nothing.split(0.5, rng=rng),
+    }
+    for told, ask in asked.items():
+        with pytest.raises(Refusal, match=told):
+            ask()

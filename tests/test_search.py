@@ -117,6 +117,51 @@ def test_a_search_that_broke_off_goes_on_where_it_stopped():
     pd.testing.assert_frame_equal(rest.rank_table(), whole.rank_table(), check_exact=True)
 
 
+STARTING = [name for name, row in search.STRATEGIES.items() if row.starts]
+PAST = FREE.draw(60, rng=np.random.default_rng(7), prefix="past-")
+
+
+def start(mixtures=PAST):
+    return Scored(mixtures[NAMES[::-1]], losses(mixtures).assign(other=0.0), TASKS)
+
+
+@REGIONS
+def test_from_a_table_alone_a_mixture_is_proposed_within_the_region(region):
+    found = search.run("demix", None, region, predictor(), TASKS, rng=np.random.default_rng(0), start=start(), sizes=[])
+    assert region.holds(found.winner.to_frame("it").T).all() and excess(found.winner, region) < 1
+    assert found.rounds.eq(0).all() and found.scored.names == list(PAST.index)
+    assert list(found.predicted.index) == list(TASKS.index)
+    pd.testing.assert_frame_equal(found.scored.scores, losses(PAST), check_names=False)
+
+
+@pytest.mark.parametrize("name", STARTING)
+def test_a_start_is_round_0_and_is_learnt_first(name):
+    proxy, options = Proxy(), {} if name == "regmix" else {"sizes": (8,)}
+    found = run(name, proxy, start=start(), **options)
+    asked = pd.concat(proxy.asked)
+    assert found.scored.names == [*PAST.index, *asked.index] and excess(found.winner) < 1 / 2
+    assert found.rounds[PAST.index].eq(0).all() and found.rounds[asked.index].eq(1).all()
+    assert found.rank_table()["rank"].equals(found.scored.ranks)
+    if name != "regmix":  # whose one round is blind
+        assert losses(asked)["g"].mean() < losses(PAST)["g"].quantile(0.25)
+
+
+def test_an_empty_start_is_none():
+    nothing = run("demix", start=Scored.none(TASKS))
+    assert nothing.winner.equals(usual("demix")[0].winner) and nothing.rounds.equals(usual("demix")[0].rounds)
+
+
+def test_a_start_that_cannot_be_one_is_refused():
+    with pytest.raises(Refusal, match="'MergeMix' begins with mixtures of its own; leave `start` out, or take demix; "):
+        run("mergemix", start=start())
+    with pytest.raises(Refusal, match="unknown candidate 'maths'"):
+        run("demix", start=Scored(PAST.assign(maths=0.0), losses(PAST), TASKS))
+    with pytest.raises(Refusal, match=r"sizes is \[\]"):
+        run("demix", sizes=[])
+    with pytest.raises(Refusal, match="8 mixtures are to be scored and nothing scores them"):
+        search.run("demix", None, FREE, predictor(), TASKS, rng=np.random.default_rng(0), start=start(), sizes=[8])
+
+
 def test_one_may_score_by_hand_between_two_lines():
     asking = search.demix(FREE, predictor(), TASKS, rng=np.random.default_rng(0), **SMALL["demix"])
     first = next(asking)

@@ -9,7 +9,7 @@ Source: DeMix (arXiv 2602.00747) eq. 4 and appendix D, where merges agree with m
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ SAME_UPDATE = 0.999  # cosine above which two components are one for any mixture
 BARRIER_LIMIT = 0.05  # of the loss; paper silent: siblings have none, models from different seeds several times this
 BETWEEN = (0.25, 0.5, 0.75)  # where along the way from one component to the other the loss is measured
 TOKENS = 256  # read of each text
+PAIRED = 12  # components up to which the loss is measured between every two; 100 have 4,950 pairs
+TABLES = {"drift": "layer", "cosines": "component", "loss barrier": "way"}  # check with a table → its index's name
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,12 @@ class Finding:
 
 
 def examine(directories: Folders, base: str | Path | None = None, texts: Sequence[str] = ()) -> Iterator[Finding]:
-    """Yield one finding per check of component folders; `base` adds drift and cosines, `texts` the loss barrier."""
+    """Yield one finding per check of component folders; `base` adds drift and cosines, `texts` the loss barrier.
+
+    Of no components there is nothing to find.
+    """
+    if not directories:
+        return
     for finding in _structure(directories, base):
         yield finding
         if not finding.passed:
@@ -55,6 +62,18 @@ def examine(directories: Folders, base: str | Path | None = None, texts: Sequenc
         yield from (drift_finding(bank), cosine_finding(bank))
     if texts and len(bank.names) > 1:
         yield barrier_finding(bank, texts)
+
+
+def summary(findings: Iterable[Finding]) -> pd.DataFrame:
+    """Return the findings as a table: index check, columns passed and sentence."""
+    rows = [(finding.check, finding.passed, finding.sentence) for finding in findings]
+    return pd.DataFrame(rows, columns=["check", "passed", "sentence"]).set_index("check")
+
+
+def table_of(check: str, findings: Iterable[Finding]) -> pd.DataFrame:
+    """Return a check's table, a row of `TABLES`; one without rows where the check was not made (no base, no texts)."""
+    found = [finding.table for finding in findings if finding.check == check and finding.table is not None]
+    return found[0] if found else pd.DataFrame(index=pd.Index([], name=TABLES[check]))
 
 
 def drift(bank: Bank) -> pd.DataFrame:
@@ -77,7 +96,8 @@ def cosines(bank: Bank) -> pd.DataFrame:
     rows = range(len(bank.names))
     products = sum(gram([bank.read(row, piece) - base for row in rows]) for piece, base in _with_base(bank))
     lengths = products.diagonal().sqrt()
-    return pd.DataFrame((products / torch.outer(lengths, lengths)).numpy(), index=bank.names, columns=bank.names)
+    names = pd.Index(bank.names, name="component")
+    return pd.DataFrame((products / torch.outer(lengths, lengths)).numpy(), index=names, columns=bank.names)
 
 
 def delta(component: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> float:
@@ -126,7 +146,10 @@ def cosine_finding(bank: Bank) -> Finding:
 
 
 def barrier_finding(bank: Bank, texts: Sequence[str]) -> Finding:
-    """Loss along the segment between each pair (nats per token); the barrier is its largest rise above the chord."""
+    """Loss along the segment between each pair (nats per token); the barrier is its largest rise above the chord.
+
+    Of more than `PAIRED` components, the pairs of the first with each other one.
+    """
     folder = bank.rows[0].directory
     if digest(folder) is None:
         return Finding("loss barrier", False, f"{folder} stores no tokenizer; save one beside each component")
@@ -141,11 +164,15 @@ def barrier_finding(bank: Bank, texts: Sequence[str]) -> Finding:
         return _loss(model, documents)
 
     end = {name: loss({name: 1.0}) for name in bank.names}
+    pairs, few = itertools.combinations(bank.names, 2), len(bank.names) <= PAIRED
     rows = {
         f"{a} → {b}": [end[a], *(loss({a: 1 - t, b: t}) for t in BETWEEN), end[b]]
-        for a, b in itertools.combinations(bank.names, 2)
+        for a, b in pairs
+        if few or a == bank.names[0]
     }
-    return _judge_barrier(pd.DataFrame.from_dict(rows, orient="index", columns=[0.0, *BETWEEN, 1.0]))
+    losses = pd.DataFrame.from_dict(rows, orient="index", columns=[0.0, *BETWEEN, 1.0]).rename_axis("way")
+    others = f"'{bank.names[0]}' and another (of {len(bank.names)} components no other pairs are measured)"
+    return _judge_barrier(losses, "two components" if few else others)
 
 
 def layer_of(tensor: str) -> str:
@@ -154,7 +181,7 @@ def layer_of(tensor: str) -> str:
     return f"layer {number[1]}" if number else tensor
 
 
-def _judge_barrier(losses: pd.DataFrame) -> Finding:
+def _judge_barrier(losses: pd.DataFrame, between: str = "two components") -> Finding:
     t = np.array(losses.columns)
     chord = np.outer(losses[0.0], 1 - t) + np.outer(losses[1.0], t)
     barrier = ((losses - chord) / chord).max(axis=1, skipna=False)
@@ -164,7 +191,7 @@ def _judge_barrier(losses: pd.DataFrame) -> Finding:
     if len(barrier) and barrier.max() > BARRIER_LIMIT:
         rise = f"{barrier.idxmax()}: the loss rises {barrier.max():.0%} in between"
         return Finding("loss barrier", False, f"{rise}; train both from one base, or shorter", losses)
-    return Finding("loss barrier", True, f"largest rise between two components: {barrier.max():.1%}", losses)
+    return Finding("loss barrier", True, f"largest rise between {between}: {barrier.max():.1%}", losses)
 
 
 def _with_base(bank: Bank) -> Iterator[tuple[Piece, Tensor]]:

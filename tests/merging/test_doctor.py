@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM
 
 from demix_nb.__main__ import main
 from demix_nb.merging import Bank, delta, examine
-from demix_nb.merging.doctor import BARRIER_LIMIT, _judge_barrier, cosines, drift, layer_of
+from demix_nb.merging.doctor import BARRIER_LIMIT, PAIRED, _judge_barrier, cosines, drift, layer_of, summary, table_of
 from demix_nb.store import Refusal
+from demix_nb.store import check as check_table
 
 TEXTS = ["w5 w6 w7 w8 w9 w10 w11 w12", "w20 w21 w22 w23"]
 CHECKS = ["checkpoints", "architecture", "tensors", "tokenizer", "dtype", "finite", "model"]
@@ -48,6 +49,10 @@ def test_siblings_pass_every_check(tmp_path, architecture):
     assert {"layer 0", "layer 1"} <= set(findings["drift"].table.index)
     assert list(findings["drift"].table.columns) == ["a", "b", "c"]
     assert findings["loss barrier"].table.shape == (3, 5)
+    assert table_of("drift", findings.values()) is findings["drift"].table
+    assert table_of("cosines", findings.values()).index.name == "component"
+    told = summary(findings.values())
+    assert list(told.index) == list(findings) and told["passed"].all() and list(told) == ["passed", "sentence"]
 
 
 def test_the_command_line_prints_every_check_and_its_exit_status_tells(siblings, copy, tmp_path, capsys):
@@ -64,7 +69,25 @@ def test_the_command_line_prints_every_check_and_its_exit_status_tells(siblings,
 
 
 def test_without_base_and_texts_only_the_structure_is_checked(siblings):
-    assert [finding.check for finding in examine(list(siblings[0].values()))] == CHECKS
+    found = list(examine(list(siblings[0].values())))
+    assert [finding.check for finding in found] == CHECKS
+    for check, schema in (("drift", "layers"), ("cosines", "cosines")):
+        assert check_table(table_of(check, found), schema, check).empty
+
+
+def test_of_no_components_there_is_nothing_to_find():
+    assert list(examine({}, None, TEXTS)) == [] and summary([]).empty and summary([]).index.name == "check"
+    assert table_of("loss barrier", []).empty
+
+
+def test_of_many_components_only_the_pairs_of_the_first_are_measured(tmp_path):
+    """One more than have every pair measured: as many barriers as there are others, and the sentence says so."""
+    folders, _ = family(tmp_path, ARCHITECTURES["gpt2"](), names=[f"c{i}" for i in range(PAIRED + 1)], drift=0.001)
+    few, many = (list(examine(list(folders.values())[:n], texts=TEXTS))[-1] for n in (3, PAIRED + 1))
+    assert list(few.table.index) == ["c0 → c1", "c0 → c2", "c1 → c2"] and "between two components: " in few.sentence
+    assert list(many.table.index) == [f"c0 → c{i}" for i in range(1, PAIRED + 1)]
+    pd.testing.assert_frame_equal(many.table.iloc[:2], few.table.iloc[:2])
+    assert f"between 'c0' and another (of {PAIRED + 1} components no other pairs" in many.sentence
 
 
 def test_drift_per_layer_adds_up_by_its_definition(siblings):
