@@ -272,6 +272,16 @@ def tokens_to_reach(report: pd.DataFrame, measure: str) -> pd.DataFrame:
     return table.assign(ratio=table["trained_tokens"] / table["tokens"])
 
 
+def disagreement(one: Scored, other: Scored) -> pd.Series:
+    """Return how far two kinds lie apart about every mixture that both have, in standard deviations of the first.
+
+    The mean over families; 0 where families do not vary.
+    """
+    shared = one.scores.index.intersection(other.scores.index, sort=False)
+    first, second = one.of(shared).families, replace(other, tasks=one.tasks).of(shared).families
+    return ((first - second).abs() / first.std().where(lambda spread: spread > 0)).fillna(0.0).mean(axis=1)
+
+
 def telling(pool: pd.DataFrame, known: pd.DataFrame, n: int, *, disagreement: pd.Series | None = None) -> pd.DataFrame:
     """Return the `n` mixtures of `pool` whose training would tell most beside those `known`, the most telling first.
 

@@ -120,7 +120,7 @@ def runs(file: StudyFile, candidates: Sequence[str] | None = None) -> Scored:
 def _scored(file: StudyFile, given: Any, candidates: Sequence[str] | None) -> Scored:
     said = {name: task for name, task in file.asked if name != HELDOUT}
     direction = {name: task.higher_is_better for name, task in said.items() if task.higher_is_better is not None}
-    how = {"candidates": candidates, "asked": list(said) or None, "grown": True}
+    how = {"candidates": candidates, "asked": list(said) or None}
     found = reading.scored(
         given.mixtures, given.scores, given.tasks, higher_is_better=direction or given.higher_is_better, **how
     )

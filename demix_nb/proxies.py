@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 Proxy = Callable[[pd.DataFrame], Scored]  # mixture table → scored mixtures
 
 
+def checked(mixtures: pd.DataFrame, candidates: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return a mixture table as `mixtures.validate` does; of one without rows, the columns are all there is to say."""
+    if len(mixtures):
+        return validate(mixtures, candidates)
+    return mixtures.reindex(columns=list(mixtures if candidates is None else candidates)).astype(float)
+
+
 @dataclass(frozen=True)
 class Merged:
     """Proxies by merging weights: nothing is trained, and nothing but scores touches the disk."""

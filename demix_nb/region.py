@@ -60,26 +60,34 @@ class Region:
         *,
         target_tokens: float,
         epochs: float,
-        general: str,
+        general: str | None,
         beta: float,
+        lower: Shares | None = None,
         upper: Shares | None = None,
     ) -> "Region":
         """The mixtures whose recipe repeats no candidate more than `epochs` times in a run of `target_tokens`.
 
         `tokens`: candidate → tokens there are. What binds is the recipe (1−β)·general + β·α: the general candidate's
-        diluting share counts. `upper` bounds shares beside that. Raises Refusal as the class does, for amounts that are
-        not positive, and where diluting alone repeats the general candidate too often.
+        diluting share counts. `lower` and `upper` bound shares beside that; `general` None: nothing dilutes. Raises
+        Refusal as the class does, for amounts that are not positive, and where diluting alone repeats the general
+        candidate too often.
         """
         if not (target_tokens > 0 and epochs > 0):
             raise Refusal(f"target_tokens is {target_tokens} and epochs {epochs}; both must be positive")
         room = epochs * tokens / target_tokens - (1 - beta) * (tokens.index == general)
-        if room[general] < 0:
+        if general is not None and room[general] < 0:
             raise Refusal(
                 f"diluting with {general!r} alone repeats it {(1 - beta) * target_tokens / tokens[general]:.3g} times "
                 f"in {target_tokens:g} tokens, {epochs:g} are allowed; lower target_tokens or allow more epochs"
             )
         caps = (room / beta).clip(upper=1.0) if beta > 0 else pd.Series(1.0, tokens.index)
-        return cls(list(tokens.index), upper=caps.combine(_bound(upper, list(tokens.index), "upper", 1.0), min))
+        return cls(list(tokens.index), lower, caps.combine(_bound(upper, list(tokens.index), "upper", 1.0), min))
+
+    @property
+    def told(self) -> dict[str, dict[str, float]]:
+        """The bounds that bind anything: lower above 0, upper below 1."""
+        kept = {"lower": self.lower[self.lower > 0], "upper": self.upper[self.upper < 1]}
+        return {kind: bounds.round(6).to_dict() for kind, bounds in kept.items() if len(bounds)}
 
     @property
     def bounded(self) -> bool:

@@ -5,9 +5,12 @@
 """
 
 from demix_nb.merging.bank import Bank
-from demix_nb.merging.doctor import Finding, delta, examine
+from demix_nb.merging.doctor import Finding, delta, examine, summary, table_of
 from demix_nb.merging.methods import METHODS, Method
 from demix_nb.merging.saving import save
 from demix_nb.merging.timing import compared, in_words, speed
 
-__all__ = ["METHODS", "Bank", "Finding", "Method", "compared", "delta", "examine", "in_words", "save", "speed"]
+__all__ = [
+    "METHODS", "Bank", "Finding", "Method", "compared", "delta", "examine", "in_words", "save", "speed", "summary",
+    "table_of",
+]  # fmt: skip
