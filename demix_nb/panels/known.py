@@ -29,8 +29,8 @@ class Known:
 
     def __init__(self, study, *, seed: int = 0) -> None:
         self.study, self.seed = study, seed
-        named = study["named_mixtures"].reindex(columns=study.candidates)
-        self.named = named if len(named) else as_table({"uniform": uniform(study.candidates)})
+        named = study["named_mixtures"]
+        self.named = named[study.candidates] if len(named) else as_table({"uniform": uniform(study.candidates)})
         self.weights = self.named.mean()  # of the candidates, where only some can be listed
 
     # --- what is lacking, in one sentence; "" where it is there

@@ -16,7 +16,7 @@ from demix_nb import STATIC
 from demix_nb.merging import Bank
 from demix_nb.mixtures import as_table, one_hot, uniform
 from demix_nb.panels import Playground
-from demix_nb.panels.live import EXCERPT, NOTHING, PROMPT, Live
+from demix_nb.panels.live import EXCERPT, NOTHING, PROMPT, Live, _padded
 from demix_nb.store import Refusal
 
 NAMES = ("a", "b-c", "d[e]")  # names may hold what names of folders are made of
@@ -121,6 +121,13 @@ def test_what_is_written_follows_beginnings_of_any_length_as_it_does_alone(study
     live.model.generation_config.top_k = 1  # the likeliest token, so that the dice of a row say nothing
     together = live.write_on(even, list(NAMES), tokens=6)
     assert together.to_list() == [live.write_on(even, [name], tokens=6)[name] for name in NAMES]
+
+
+def test_beginnings_go_where_the_model_is():
+    tokens, mask = _padded([[5, 6], [7]], torch.device("meta"))
+    assert tokens.device.type == mask.device.type == "meta" and tokens.shape == mask.shape == (2, 2)
+    tokens, mask = _padded([[5, 6], [7]], torch.device("cpu"))
+    assert tokens.tolist() == [[5, 6], [0, 7]] and mask.tolist() == [[1, 1], [0, 1]]
 
 
 def test_candidates_without_text_have_no_score_but_move_the_others(study):
