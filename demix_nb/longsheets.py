@@ -31,16 +31,15 @@ def gathered(where: str, told: Iterable[tuple[str, str, str]], untold: str = "")
                 raise Refusal(f"{where}: row {row!r} comes twice, with {held or 'nothing'} and {cell or 'nothing'} in "
                               f"{column!r}; keep one")  # fmt: skip
     rows, columns = (list(dict.fromkeys(key[place] for key in found)) for place in (0, 1))
-    return pd.DataFrame([[found.get((row, name), untold) for name in columns] for row in rows], rows, columns), list(
-        again
-    )
+    cells = [[found.get((row, name), untold) for name in columns] for row in rows]
+    return pd.DataFrame(cells, rows, columns), list(again)
 
 
 def unpivoted(cells: pd.DataFrame, items: Collection[str], values: Collection[str]) -> pd.DataFrame | None:
     """Return the columns of a long table: `row`, `item` (one or more, in the order of `items`), `value`; None: wide.
 
     Long is a table with one column called like one of `values`, beside one like `items` that holds words, not numbers;
-    rows are called by the column ROWS names, else by the first.
+    rows are called by the column ROWS names, else by the first. Further columns are not read.
     """
     first = str(cells.index.name).lower()
     columns = {first: pd.Series(cells.index)}

@@ -21,24 +21,8 @@ from demix_nb.tasksheets import direction
 
 ITEMS, VALUES = ("task", "benchmark", "metric"), ("score", "value", "result")  # columns of a long table
 SIGNS = {"State", "Runtime", "Created", "_step", "_runtime", "_timestamp"}  # that only an export of W&B has
-KEPT = SIGNS | {
-    "Name",
-    "name",
-    "ID",
-    "Notes",
-    "User",
-    "Tags",
-    "Sweep",
-    "Group",
-    "Job Type",
-    "Updated",
-    "Hostname",
-    "Description",
-    "Commit",
-    "End Time",
-    "_wandb",
-    "_wandb.runtime",
-}  # fmt: skip, its columns of no score
+BESIDE = "Name,name,ID,Notes,User,Tags,Sweep,Group,Job Type,Updated,Hostname,Description,Commit,End Time,_wandb"
+KEPT = SIGNS.union(BESIDE.split(","))  # its columns that are neither scores nor settings
 COUNTS = ("sample_len", "sample_count", "samples")  # numbers of lm-eval's that are no scores
 
 Key = tuple[str, str, str]  # task, metric, filter
@@ -49,7 +33,7 @@ class ScoreSheet:
     """Scores as text, run × task; `clear`: the tasks to take where none are named, `unclear`: what must be named first.
 
     `some`: whether a task list chooses among the columns, instead of having to describe them all. `higher`: task →
-    whether higher is better, as far as the file says.
+    whether higher is better, as far as the file says. `again`: mixtures of which some score came twice, the same.
     """
 
     file: str
@@ -58,6 +42,7 @@ class ScoreSheet:
     unclear: Sequence[str] = ()
     some: bool = False
     higher: Mapping[str, bool] = field(default_factory=dict)
+    again: Sequence[str] = ()
 
     def tasks(self, asked: Sequence[str] | None = None) -> list[str]:
         """Return the tasks that count, `asked` or all; raises Refusal for an unknown one, or where they are unclear."""
@@ -76,13 +61,13 @@ class ScoreSheet:
 
         Raises Refusal naming row and column of what is no number, and a row that comes twice with two scores.
         """
-        cells, again = self.cells[list(tasks)], []
+        cells, again = self.cells[list(tasks)], self.again
         if cells.index.has_duplicates:
             told = ((row, task, cell) for row, line in zip(cells.index, cells.to_numpy(), strict=True)
                     for task, cell in zip(cells, line, strict=True))  # fmt: skip
             cells, again = longsheets.gathered(self.file, told)
         table = sheets.numbers(cells, self.file).rename_axis(index="mixture", columns=None)
-        return table, [f"{self.file}: row {row!r} comes again with the same scores, one is kept" for row in again]
+        return table, [f"{self.file}: row {row!r} comes twice with the same scores, one is kept" for row in again]
 
 
 def read(path: str | Path, runs: Collection[str] = ()) -> ScoreSheet:
@@ -120,16 +105,14 @@ def paired(shares: pd.DataFrame, scores: pd.DataFrame, name: str) -> pd.DataFram
 
 def _table(path: Path) -> ScoreSheet:
     cells = sheets.table(path, repeats=True)
+    if (told := longsheets.unpivoted(cells, ITEMS, VALUES)) is not None:
+        items = [name for name in told if name not in ("row", "value")]
+        keys = [(*line, "", "")[:3] for line in told[items].itertuples(index=False, name=None)]
+        return _of(path.name, list(zip(told["row"], keys, told["value"], strict=True)))
     if sheets.unnamed(cells):
         raise Refusal(f"{path.name}: the first column, {cells.index.name or cells.index[0]!r}, holds scores where the "
                       "mixtures' names belong; put a column of names before it")  # fmt: skip
-    if SIGNS & {*cells}:
-        return _export(path, cells)
-    if (told := longsheets.unpivoted(cells, ITEMS, VALUES)) is None:
-        return ScoreSheet(path.name, cells, list(cells))
-    items = [name for name in told if name not in ("row", "value")]
-    keys = [(*line, "", "")[:3] for line in told[items].itertuples(index=False, name=None)]
-    return _of(path.name, list(zip(told["row"], keys, told["value"], strict=True)))
+    return _export(path, cells) if SIGNS & {*cells} else ScoreSheet(path.name, cells, list(cells))
 
 
 def _export(path: Path, cells: pd.DataFrame) -> ScoreSheet:
@@ -155,7 +138,7 @@ def _results(path: Path, runs: Collection[str]) -> ScoreSheet:
     higher: dict[Key, bool] = {}
     members: dict[str, list[str]] = {}
     for file in files:
-        content = _content(file)
+        content = _content(file, file.relative_to(root).as_posix())
         run = _run(file, root, content, runs)
         for task, values in content["results"].items():
             directions = (content.get("higher_is_better") or {}).get(task) or {}
@@ -169,15 +152,15 @@ def _results(path: Path, runs: Collection[str]) -> ScoreSheet:
     return _of(path.name, told, higher, nested=nested, some=True)
 
 
-def _content(file: Path) -> dict[str, Any]:
+def _content(file: Path, where: str) -> dict[str, Any]:
     """What a file of results holds, numbers as text."""
     try:
         content = json.loads(sheets.text(file), parse_int=str, parse_float=str, parse_constant=str)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise Refusal(f"{file.name} cannot be read ({error}); run lm-eval again, or leave it out") from error
+        raise Refusal(f"{where} cannot be read ({error}); run lm-eval again, or leave it out") from error
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict) or not all(isinstance(each, dict) for each in results.values()):
-        raise Refusal(f"{file.name} holds no `results` as lm-eval writes them; give its results*.json")
+        raise Refusal(f"{where} holds no `results` as lm-eval writes them; give its results*.json")
     return content
 
 
@@ -198,8 +181,9 @@ def _run(file: Path, root: Path, content: Mapping[str, Any], runs: Collection[st
     parts = [part for part in reversed(model.split("/")) if part]
     names = dict.fromkeys([*folders, *parts, model, file.stem.removeprefix("results_")])
     if len(found := [name for name in names if name in runs]) > 1:
-        raise Refusal(f"{file.name} may be of the mixtures {found[0]!r} and {found[1]!r}, after its folder and its "
-                      "model's name; rename one")  # fmt: skip
+        where = file.relative_to(root).as_posix()
+        raise Refusal(f"{where} may be of the mixtures {found[0]!r} and {found[1]!r}, after its folder and its model's "
+                      "name; rename one")  # fmt: skip
     return found[0] if found else next(name for name in names if name)
 
 
@@ -213,11 +197,11 @@ def _of(
 ) -> ScoreSheet:
     """The sheet of (run, key, score). Where a task has several metrics or members it is unclear what is to count."""
     names = _names(list(dict.fromkeys(key for _, key, _ in told)))
-    cells, _ = longsheets.gathered(file, ((run, names[key], cell) for run, key, cell in told))
+    cells, again = longsheets.gathered(file, ((run, names[key], cell) for run, key, cell in told))
     known = {key: direction(key[1]) for key in names} | dict(higher or {})
     several = len({task for task, *_ in names}) < len(names)
     directions = {names[key]: way for key, way in known.items() if way is not None}
-    return ScoreSheet(file, cells, list(cells), list(cells) if several or nested else (), some, directions)
+    return ScoreSheet(file, cells, list(cells), list(cells) if several or nested else (), some, directions, again)
 
 
 def _names(keys: Sequence[Key]) -> dict[Key, str]:

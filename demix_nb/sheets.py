@@ -82,9 +82,8 @@ def table(path: Path, *, repeats: bool = False) -> pd.DataFrame:
     if "" in columns:
         raise Refusal(f"{path.name}: column {columns.index('') + 2} has no name; name it, or drop it")
     check_names(path.name, "column", columns)
-    cells = _of_olmix(
-        pd.DataFrame([row[1:] for row in body], pd.Index([r[0] for r in body], name=corner or None), columns)
-    )
+    first = pd.Index([row[0] for row in body], name=corner or None)
+    cells = _of_olmix(pd.DataFrame([row[1:] for row in body], first, columns))
     names = list(cells.index)
     if "" in names:
         raise Refusal(f"{path.name}: row {names.index('') + 1} has no name; the first column names the rows")

@@ -345,6 +345,8 @@ def test_mixtures_without_a_dropped_candidate_are_kept(put):
     assert notes == ["'math' is no candidate any more: 2 mixtures without it kept, 2 with it left out"]
     seen = reading.scored(put(lines(shares)), put(lines(LOSSES), "scores.csv"), candidates=left)
     assert seen.names == ["run2", "run3"] and seen.notes == tuple(notes)
+    entries = yaml.safe_dump(shares.T.to_dict())
+    pd.testing.assert_frame_equal(reading.mixtures(put(entries, "a.yaml"), left, grown=True)[0], read)
     with pytest.raises(Refusal, match="every mixture gives a share to 'math'"):
         reading.mixtures(put(lines(shares[:2])), left, grown=True)
     with pytest.raises(Refusal, match="unknown candidate 'math'; did you mean 'maths'"):
