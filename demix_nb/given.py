@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from demix_nb import documents, options, reading
+from demix_nb import documents, options, reading, scoresheets
 from demix_nb import mixtures as simplex
 from demix_nb.ranges import near
 from demix_nb.region import Region
@@ -207,18 +207,18 @@ def _models(
         folders = place if isinstance(place, dict) else {path.parent.name: path.parent for path in _configs(place)}
         there = [name for name in mixtures.index if name in folders]
         if not there:
-            raise Refusal(
-                f"{place} holds no {role} of {', '.join(mixtures.index[:3])}, …; call folders as mixtures are"
-            )
+            told = f"{place} holds no {role} of {', '.join(mixtures.index[:3])}, …"
+            raise Refusal(f"{told}; call folders as mixtures are")
         return Models({name: folders[name] for name in there}, mixtures.loc[there])
-    scores = reading.scores(place)
-    there = [name for name in mixtures.index if name in scores.index]
+    sheet = scoresheets.read(place, list(mixtures.index))
+    there = [name for name in mixtures.index if name in sheet.cells.index]
     if not there:
-        raise Refusal(
-            f"{place.name} scores no mixture of {', '.join(mixtures.index[:3])}, …; call rows as mixtures are"
-        )
-    if tasks is not None:
-        _check_tasks(scores, tasks, place.name)
+        told = f"{sheet.file} scores no mixture of {', '.join(mixtures.index[:3])}, …"
+        raise Refusal(f"{told}; call rows as mixtures are")
+    if tasks is None:
+        return Models({}, mixtures.loc[there])
+    scores, _ = sheet.scores([name for name in tasks.index if name in sheet.cells] if sheet.some else sheet.tasks())
+    _check_tasks(scores, tasks, sheet.file)
     return Models({}, mixtures.loc[there], scores=scores.loc[there])
 
 

@@ -78,9 +78,10 @@ def small_study(small_data, tmp_path_factory):
     (run / "corpora").symlink_to(small_data.directory)
     setting = lab.Setting(
         {"hidden": 32, "layers": 1, "head_dim": 16, "context": 32}, general="general", beta=0.5, tokens=5120,
-        learning_rate=5e-3, batch=256, schedule="cosine", base=run / "models" / "base", suites=("heldout",), limit=4,
+        learning_rate=5e-3, batch=256, schedule="cosine", base=run / "models" / "base",
     )  # fmt: skip
-    setting.write(run / "setting.json")
+    tasks = lab.tasks(small_data.candidates, ["heldout"], steer="heldout", limit=4)
+    setting.write(run, small_data.families, small_data.table["tokens"], tasks=tasks)
     lab.train_base(run, setting, tokens=5120, learning_rate=5e-3)
     study = Study.open(run, n_jobs=1)
     study["corpora"] = small_data.table

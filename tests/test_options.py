@@ -42,9 +42,9 @@ def test_every_declared_parameter_has_a_type_that_its_default_passes(name, shown
         ("03", "n_references", "1", "n_references is 1; it must be a whole number, at least 4"),
         ("03", "n_replicates", 17, "n_replicates is 17, but n_references is 16; only references"),
         ("03", "trained_budgets", [0.5, 2], "trained_budgets is .*shares, above 0 and at most 1"),
-        ("03", "rank_on", "heldot", r"rank_on is 'heldot', but suites is \['heldout', 'nine'\]; rank on a suite"),
+        ("01", "steer", "heldot", r"steer is 'heldot', but suites is \['heldout', 'nine'\]; let a suite steer"),
         ("04", "learners", "[ridge, gausian_process]", "did you mean gaussian_process"),
-        ("04", "mixtures_csv", "mine.csv", "mixtures_csv is 'mine.csv'; it must be a file, and there is none"),
+        ("02", "mixtures_file", "mine.csv", "mixtures_file is 'mine.csv'; it must be a file, and there is none"),
         ("05", "rounds", [], "rounds is .*it must be a list of whole numbers above 0, not empty"),
         ("05", "predictor", "rige", "predictor is 'rige'; did you mean ridge"),
         ("05", "recommend", "mergd", "recommend is 'mergd'; did you mean merged"),
@@ -56,11 +56,6 @@ def test_every_declared_parameter_has_a_type_that_its_default_passes(name, shown
         ("05", "caps", "{no: 0.1}", "caps names 'no', which is no candidate"),
         ("05", "caps", "{code_cpp: 0.1, code_cpp: 0.2}", "caps: 'code_cpp' stands twice"),
         ("01", "general", "genral", "general names 'genral', which is no candidate; did you mean general"),
-        ("02", "base_dir", "tests", "base_dir is 'tests', but components_dir is ''; .* give components_dir"),
-        ("02", "tasks", ["gsm8k"], r"tasks is \['gsm8k'\], but components_dir is ''"),
-        ("02", "unsafe_code", True, "unsafe_code is True, but components_dir is ''"),
-        ("04", "tasks_csv", "README.md", "tasks_csv is 'README.md', but mixtures_csv is ''"),
-        ("04", "scores_csv", "README.md", "scores_csv is 'README.md', but mixtures_csv is ''; give both or neither"),
         ("04", "targets", [], "targets is .*names of tasks or families"),
         ("01", "hidden", "1_0", "parameter hidden wants int, e.g. 64; got '1_0'"),
         ("01", "hidden", "6.4", "parameter hidden wants int"),
@@ -80,19 +75,10 @@ def test_what_can_be_passes():
 
 
 def test_names_on_the_command_line_are_text():
-    read = {"targets": "[no, 2023, nan, 1e3]", "higher_is_better": "Yes", "curve_sizes": "[12, 24]", "seed": "1e1"}
-    files = dict.fromkeys(("mixtures_csv", "scores_csv"), "README.md")  # any file: nothing is opened yet
-    (step,) = runner.plan(["04"], "laptop", read | files)
+    read = {"targets": "[no, 2023, nan, 1e3]", "strict": "Yes", "curve_sizes": "[12, 24]", "seed": "1e1"}
+    step = runner.plan(["04"], "laptop", read)[-1]
     found = {name: step.parameters[name] for name in read}
-    assert found == {
-        "targets": ["no", "2023", "nan", "1e3"], "higher_is_better": True, "curve_sizes": [12, 24], "seed": 10,
-    }  # fmt: skip
-
-
-def test_options_of_two_files_exclude_each_other():
-    given = dict.fromkeys(("mixtures_csv", "scores_csv", "tasks_csv"), "README.md")
-    with pytest.raises(Refusal, match=r"higher_is_better is True, but tasks_csv is 'README.md'; the file has each"):
-        runner.plan(["04"], "laptop", given | {"higher_is_better": True})
+    assert found == {"targets": ["no", "2023", "nan", "1e3"], "strict": True, "curve_sizes": [12, 24], "seed": 10}
 
 
 def test_candidates_of_ones_own_are_known_before_the_first_cell(tmp_path):

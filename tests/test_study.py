@@ -1,5 +1,6 @@
 """A study opens what is asked for and nothing else; tables by name, models by role."""
 
+import json
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from demix_nb.brought import Brought
+from demix_nb.running.given import Given
 from demix_nb.store import Refusal
 from demix_nb.study import Study
 
@@ -45,7 +46,7 @@ def test_opening_imports_no_torch_and_a_folder_without_a_study_says_what_to_run(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
     study = Study.open(tmp_path)
-    for ask in (lambda: study.setting, lambda: study.candidates, lambda: study.bank):
+    for ask in (lambda: study.file, lambda: study.candidates, lambda: study.bank):
         with pytest.raises(Refusal, match="demix-nb run"):
             ask()
 
@@ -62,11 +63,58 @@ def test_models_are_trained_once_under_their_role_and_budget(small_study):
     assert list(both.folders) == ["s0", "s1", "S0", "S1"] and len(both.records) == 4
 
 
+def brought(small_study, folder, **more):
+    """The models of the small study as somebody else's: a study file, checked at the door, in a run's folder."""
+    text = {"general": "heldout.jsonl", "math": "heldout.jsonl", "code": "heldout.jsonl"}
+    folder.mkdir(parents=True)
+    lines = small_study.heldout.heldout["math"][:3]
+    (folder / "heldout.jsonl").write_text("\n".join(json.dumps({"text": line}) for line in lines))
+    content = {
+        "candidates": {name: {"component": str(path)} for name, path in small_study.components.folders.items()},
+        "base": str(small_study.file.base), "window": 32, "tasks": [{"heldout": text}],
+    }  # fmt: skip
+    (folder / "study.yaml").write_text(yaml.safe_dump(content | more, sort_keys=False))
+    opened = Given.open(folder / "study.yaml")
+    opened.install(opened.folder)
+    return Study.open(opened.folder, n_jobs=1)
+
+
 def test_what_is_trained_elsewhere_is_not_trained_here(small_study, tmp_path):
-    study = Study.open(tmp_path)
-    (tmp_path / "setting.json").write_text('{"base": "base", "general": "a"}')
-    with pytest.raises(Refusal, match="are not trained here; bring those of role 'reference' along"):
-        study.train(small_study.corners, "reference")
+    study = brought(small_study, tmp_path / "team")
+    assert study.folder == tmp_path / "team" / "run" and not study.trains and study.opens
+    models = study.train(study.corners, "reference")
+    assert len(models) == 0 and not models.folders and list(models.records) == list(small_study.start.records)
+    assert len(study.design(16, rng=np.random.default_rng(0))) == 0
+    measured = study.measure(models)
+    assert len(measured) == 0 and list(measured.scores) == list(study.tasks.index)
+
+
+def test_checkpoints_of_others_are_a_study(small_study, tmp_path):
+    study = brought(small_study, tmp_path / "team")
+    assert study.candidates == small_study.candidates and study.general is None and study.beta == 1
+    ours, theirs = small_study.proxy("merged")(study.corners), study.proxy("merged")(study.corners)
+    assert theirs.scores.loc[["math"]].idxmin(axis=0).eq("math").all()
+    assert theirs.scores["heldout_math"].idxmin() == ours.scores["heldout_math"].idxmin() == "math"
+    assert study.recipe(study.corners.loc["math"])["math"] == 1
+
+
+def test_references_are_models_or_scores_or_not_there(small_study, tmp_path):
+    design = small_study.corners.set_axis(["x", "y", "z"])
+    trained = small_study.train(design, "reference")
+    (tmp_path / "refs.csv").parent.mkdir(exist_ok=True)
+    design.to_csv(tmp_path / "refs.csv", index_label="mixture")
+    places = {name: str(path) for name, path in trained.folders.items()}
+    as_models = {"mixtures": str(tmp_path / "refs.csv"), "checkpoints": places}
+    study = brought(small_study, tmp_path / "models", references=as_models)
+    drawn = study.design(9, rng=np.random.default_rng(0))
+    pd.testing.assert_frame_equal(drawn, design.rename_axis("mixture"), check_names=False)
+    measured = study.measure(study.train(drawn, "reference"))
+    measured.scores.to_csv(tmp_path / "scores.csv", index_label="mixture")
+    as_scores = {"mixtures": str(tmp_path / "refs.csv"), "scores": str(tmp_path / "scores.csv")}
+    again = brought(small_study, tmp_path / "scores", references=as_scores)
+    taken = again.measure(again.train(drawn, "reference"))
+    pd.testing.assert_frame_equal(taken.scores, measured.scores, check_names=False)
+    assert len(again.brought["replicate"]) == 0
 
 
 def test_natural_shares_are_those_of_the_text_given(small_study):
@@ -76,7 +124,7 @@ def test_natural_shares_are_those_of_the_text_given(small_study):
 
 
 def test_bounds_of_data_bind_the_recipe(small_study):
-    tokens, general = small_study.tokens, small_study.setting["general"]
+    tokens, general = small_study.tokens, small_study.general
     target = 1.2 * float(tokens.sum())
     region = small_study.bounded({}, max_epochs=2.0, target_tokens=target)
     drawn = region.draw(50, rng=np.random.default_rng(0))
@@ -98,25 +146,8 @@ def test_the_answer_is_whole(small_study):
     assert [file.name for file in small_study.folder.glob("*mixture*")] == ["mixture.yaml"]
 
 
-def test_brought_checkpoints_are_a_study_without_training(small_study, tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text("\n".join(small_study.heldout.heldout["math"][:3]))
-    folders = {path.name: path for path in small_study.components.folders.values()}
-    base = small_study.setting["base"]
-    for name, path in (folders | {"base": base}).items():
-        (tmp_path / "all" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "all" / name).symlink_to(path)
-    study = Brought(tmp_path / "run", checkpoints=tmp_path / "all", base=base, text=text, window=32, n_jobs=1)
-    assert study.candidates == sorted(folders) and not study.trains
-    merged = study.proxy("merged")(study.corners)
-    assert list(merged.scores) == ["heldout_text"]
-    assert merged.scores["heldout_text"].idxmin() == "component-math"
-    with pytest.raises(Refusal, match="holds 0 component folders beside the base"):
-        _ = Brought(tmp_path / "run", checkpoints=tmp_path).candidates
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"general": "a"}'])
-def test_a_damaged_setting_is_named(tmp_path, text):
-    (tmp_path / "setting.json").write_text(text)
-    with pytest.raises(Refusal, match=r"setting.json is damaged .* delete it and run notebook 01 again"):
-        _ = Study.open(tmp_path).setting
+@pytest.mark.parametrize("text", ["{", "[]", "genral: a"])
+def test_a_damaged_file_is_named(tmp_path, text):
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(Refusal, match=r"study\.yaml"):
+        _ = Study.open(tmp_path).file

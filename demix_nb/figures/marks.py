@@ -26,6 +26,7 @@ WIDTH = 7.2  # inches: 792 pixels
 SMALL = 8  # points of what is written inside a figure
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (9, 2)), (0, (3, 1, 1, 1, 1, 1)),
           (0, (2, 3)), (0, (9, 2, 1.2, 2)))  # fmt: skip
+WRITABLE = 20  # columns of a heat map up to which numbers fit into its cells, and names below it
 TINY = 6  # points, where a name must fit into a narrow bar
 NAMED = 0.06  # share of a bar from which on a part's name is written into it
 
@@ -66,6 +67,14 @@ def save(figure: Figure, path: Path | str) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def words(sentence: str) -> Figure:
+    """Return a figure that is one sentence, where there is nothing to draw."""
+    figure, ((axes,),) = canvas(height=0.6)
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, wrapped(sentence, 100), transform=axes.transAxes, ha="center", va="center", color=INK)
+    return figure
 
 
 # --- the marks --------------------------------------------------------------------------------------------------------
@@ -111,9 +120,11 @@ def heat(axes: Axes, table: pd.DataFrame, *, unit: str, signed: bool = True, wri
 
     Signed: blue above and red below 0. In full colour from `most` on; 0: the strongest twentieth.
     """
-    most = most or float(np.nanquantile(np.abs(table.to_numpy(float)), 0.95)) or 1.0
+    sizes = np.abs(table.to_numpy(float))
+    most = most or float(np.quantile(sizes[np.isfinite(sizes)], 0.95) if np.isfinite(sizes).any() else 0) or 1.0
     scale = {"cmap": "RdBu", "vmin": -most, "vmax": most} if signed else {"cmap": "Greys", "vmin": 0}
     bar = {"label": wrapped(unit, int(8 * axes.figure.get_figheight())), "fraction": 0.05, "pad": 0.02}
+    written = written if table.shape[1] <= WRITABLE else ""
     sns.heatmap(table, ax=axes, annot=bool(written), fmt=written, annot_kws={"size": 7}, linewidths=0.6, **scale,
                 linecolor="white", cbar_kws=bar)  # fmt: skip
     if crossed is not None:
@@ -122,7 +133,9 @@ def heat(axes: Axes, table: pd.DataFrame, *, unit: str, signed: bool = True, wri
             axes.scatter(columns + 0.5, rows + 0.5, marker="x", s=16, color=ink, lw=width)
     axes.set(xlabel="", ylabel="")
     axes.grid(False)
-    axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+    angle, va = (40, "top") if table.shape[1] <= WRITABLE else (90, "center")
+    axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=angle, ha="right", va=va,
+                    rotation_mode="anchor")  # fmt: skip
     axes.tick_params(axis="y", rotation=0)
 
 

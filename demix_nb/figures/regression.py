@@ -1,4 +1,6 @@
-"""Figures of what predictors learn: curves, errors, spread, and the interactions they find. Tables in, figure out.
+"""Figures of what predictors learn: curves, errors, spread, and the interactions they find.
+
+Tables in, figure out; None where they hold too little to draw.
 
 Predictors have no colours: each has a dash, and its label at the line's end.
 """
@@ -24,12 +26,14 @@ def dash(predictor: str) -> object:
     return PREDICTORS[predictor].dash if predictor in PREDICTORS else "-"
 
 
-def learning_curves(curve: pd.DataFrame, *, least: float | None = None) -> Figure:
+def learning_curves(curve: pd.DataFrame, *, least: float | None = None) -> Figure | None:
     """Spearman's ρ against the number of runs, a panel per test set, a line per predictor, with 95 % intervals.
 
     `curve`: index predictor, columns runs, test, rho, low, high (`judging.over_subsets`). The vertical axis begins at
     `least`, or at the tenth below the lowest ρ; what is below leaves the panel.
     """
+    if curve["rho"].isna().all():
+        return None
     tests = list(pd.unique(curve["test"]))
     figure, grid = marks.panels(len(tests), height=3.6, sharey=True)
     low = np.floor(10 * max(curve["rho"].min(), 0)) / 10 if least is None else least
@@ -108,13 +112,15 @@ def coverage(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def effects(table: pd.DataFrame, *, kind: str, title: str = "", level: float = 0.05) -> Figure:
+def effects(table: pd.DataFrame, *, kind: str, title: str = "", level: float = 0.05) -> Figure | None:
     """What more of a candidate does to a task: blue helps, red hurts, crossed out is what could as well be noise.
 
     `table`: index candidate, columns task, effect, q (false discovery rate), kind (linear or curved); positive effects
     help, whatever the score's direction. Crossed out where q exceeds `level`.
     """
     mine = table[table["kind"] == kind]
+    if mine.empty:
+        return None
     names, tasks = list(pd.unique(mine.index)), list(pd.unique(mine["task"]))
     effect, q = (mine.set_index("task", append=True)[name].unstack().loc[names, tasks] for name in ("effect", "q"))
     figure, ((axes,),) = marks.canvas(height=1.7 + 0.28 * len(names))

@@ -147,7 +147,7 @@ def load(directory: str | Path) -> Corpora:
         families=names,
         train={name: np.load(directory / f"train/{name}.npy", mmap_mode="r") for name in names},
         heldout={name: list(documents.records(directory / f"heldout/{name}.jsonl")) for name in names},
-        table=store.read(directory / TABLE, "corpora"),
+        table=store.read(directory / TABLE, "corpora").astype({"tokens": int}),
     )
 
 

@@ -20,8 +20,7 @@ from transformers import PreTrainedModel
 from demix_nb.merging import Bank
 from demix_nb.mixtures import as_table, one_hot, validate
 from demix_nb.scored import Scored
-from demix_nb.scoring import Suite
-from demix_nb.scoring.answers import Mixed, token_logs
+from demix_nb.scoring import Mixed, Suite
 from demix_nb.sources import Checkpoints
 from demix_nb.store import Refusal
 from demix_nb.study import HeldOut
@@ -128,8 +127,9 @@ class Live:
         for name in self.bank.names:
             with self.turn:
                 self.bank.write(self.model, one_hot(self.bank.names, name))
-                logs.append(token_logs(self.suite, self.model))
-        return Mixed(self.suite, self.bank.names, np.column_stack(logs))
+                logs.append(self.suite.logs(self.model, self.suite.mixable))
+        together = {row: np.column_stack([each[row] for each in logs]) for row in self.suite.mixable}
+        return Mixed(self.suite, self.bank.names, together)
 
     def mixed(self, mixtures: pd.DataFrame) -> Scored:
         """Return the same with the components' token probabilities mixed instead of their weights."""

@@ -2,7 +2,8 @@
 
 Whatever is reported here was held out: a predictor sees `train` and is judged on `tests`, once. Nothing is tuned,
 stopped or selected on rows that are reported; RegMix's public notebook stops LightGBM early on the test set it reports.
-What comes back are long tables: a figure is drawn from one, a file holds one.
+What comes back are long tables: a figure is drawn from one, a file holds one. Where nothing is held out, or nobody is
+asked, they have no rows.
 """
 
 import copy
@@ -23,6 +24,7 @@ from demix_nb.predictors.regressor import FOLDS
 from demix_nb.scored import Scored, dealt
 from demix_nb.store import Refusal
 
+ERRORS = ["rho", "low", "high", "mse", "mae", "mean_mse"]  # columns of `errors`
 LEAST = 3  # mixtures of a test set: of two, any order is the right one half of the time
 
 
@@ -31,8 +33,8 @@ class Judge:
     """Judges predictors, by their names in `PREDICTORS`: fits them to `train` and holds them against `tests`.
 
     Every question begins with a copy of `rng`, so that no answer depends on what was asked before. A mixture that was
-    scored several times is one in a test, its scores averaged. Raises Refusal when a test set has a mixture that
-    `train` has too (a seen run is no test), or too few to tell an order.
+    scored several times is one in a test, its scores averaged; a test set of no mixtures is none. Raises Refusal when a
+    test set has a mixture that `train` has too (a seen run is no test), or too few to tell an order.
     """
 
     train: Scored
@@ -42,7 +44,7 @@ class Judge:
     _fitted: dict[str, Predictor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tests", {name: test.averaged() for name, test in self.tests.items()})
+        object.__setattr__(self, "tests", {name: test.averaged() for name, test in self.tests.items() if len(test)})
         for test, scored in self.tests.items():
             if len(scored) < LEAST:
                 raise Refusal(
@@ -90,14 +92,14 @@ class Judge:
         rng = self._rng()
         rows = {(name, test): errors(self.fitted(name).predict(scored.mixtures), scored, rng=rng)
                 for name in names for test, scored in self.tests.items()}  # fmt: skip
-        return pd.concat(rows, names=["predictor", "test"])
+        return _joined(rows, ["predictor", "test", "task"], ERRORS)
 
     def shuffled(self, name: str) -> pd.DataFrame:
         """Return `errors` on the tests, index (test, task), after fitting scores dealt at random: ρ should be 0."""
         rng = self._rng()
         fitted = PREDICTORS[name].new(rng=self._rng(), n_jobs=self.n_jobs).fit(dealt(self.train, rng=rng))
         rows = {test: errors(fitted.predict(scored.mixtures), scored, rng=rng) for test, scored in self.tests.items()}
-        return pd.concat(rows, names=["test"])
+        return _joined(rows, ["test", "task"], ERRORS)
 
     def trials(self, names: Sequence[str], *, sizes: Sequence[int], subsets: int) -> pd.DataFrame:
         """Return ρ and regret on every test set after fitting to `subsets` random choices of each size of `train`.
@@ -116,32 +118,42 @@ class Judge:
 
     def learning_curve(self, names: Sequence[str], *, sizes: Sequence[int], subsets: int) -> pd.DataFrame:
         """Return mean ρ with its interval per predictor, size and test set: `over_subsets` of the `trials`."""
-        return over_subsets(self.trials(names, sizes=sizes, subsets=subsets), rng=self._rng())
+        trials = self.trials(names, sizes=sizes, subsets=subsets)
+        if trials.empty:
+            return _joined({}, ["predictor"], ["runs", "test", "rho", "low", "high", "subsets", "refused"])
+        return over_subsets(trials, rng=self._rng())
 
     def predictions(self, names: Sequence[str]) -> pd.DataFrame:
         """Return every prediction on the tests; index mixture, columns predictor, test, task, predicted, true."""
-        parts = []
+        parts = {}
         for name in names:
             for test, scored in self.tests.items():
                 guess = self.fitted(name).predict(scored.mixtures).scores
                 true = scored.scores[list(guess)].to_numpy().T.ravel()
-                parts.append(long(guess, "predicted").assign(true=true, predictor=name, test=test))
-        return pd.concat(parts)[["predictor", "test", "task", "predicted", "true"]].rename_axis("mixture")
+                rows = long(guess, "predicted").assign(true=true, predictor=name, test=test).rename_axis("mixture")
+                parts[name, test] = rows[["predictor", "test", "task", "predicted", "true"]]
+        if not parts:
+            return _joined({}, ["mixture"], ["predictor", "test", "task", "predicted", "true"])
+        return pd.concat(parts.values())
 
     def coverage(self, names: Sequence[str], test: str = "") -> pd.DataFrame:
         """Return `coverage` of the spreads on one test set, the first unless named; index predictor."""
-        scored = self.tests[test or next(iter(self.tests))]
-        tables = {}
-        for name in names:
+        scored, tables = self._test(test), {}
+        for name in names if scored is not None else ():
             fitted = self.fitted(name)
             tables[name] = coverage(fitted.predict(scored.mixtures), fitted.spread(scored.mixtures), scored)
-        return pd.concat(tables, names=["predictor", None]).droplevel(1)
+        return _joined(tables, ["predictor", "row"], ["level", "covered"]).droplevel("row")
 
     def regret(self, names: Sequence[str], test: str = "") -> pd.DataFrame:
         """Return `regret` of the choices on one test set, the first unless named; index (predictor, task)."""
-        scored = self.tests[test or next(iter(self.tests))]
-        rows = {name: regret(self.fitted(name).predict(scored.mixtures), scored) for name in names}
-        return pd.concat(rows, names=["predictor"])
+        scored = self._test(test)
+        asked = names if scored is not None else ()
+        rows = {name: regret(self.fitted(name).predict(scored.mixtures), scored) for name in asked}
+        return _joined(rows, ["predictor", "task"], ["chosen", "rank", "of", "regret", "typical"])
+
+    def _test(self, name: str) -> Scored | None:
+        """A test set by name, else the first; None where there is none."""
+        return self.tests[name] if name else next(iter(self.tests.values()), None)
 
     def _rng(self) -> np.random.Generator:
         return copy.deepcopy(self.rng)
@@ -152,7 +164,7 @@ def check_enough(seen: Scored, names: Sequence[str], *, held: float = 0.0) -> No
 
     `held`: the share of them that is held out as a test before.
     """
-    candidates, there = len(seen.candidates), int(seen.groups.max()) + 1
+    candidates, there = len(seen.candidates), len(np.unique(seen.groups))
     least, easiest = min((PREDICTORS[name].needs(candidates), name) for name in names)
 
     def enough(n: int) -> bool:
@@ -166,6 +178,11 @@ def check_enough(seen: Scored, names: Sequence[str], *, held: float = 0.0) -> No
         raise Refusal(f"{there} mixtures are too few to judge by, {needed} are needed ({how}); score more")
 
 
+def _joined(parts: Mapping, index: list[str], columns: list[str]) -> pd.DataFrame:
+    """All parts below each other, their keys in the index; of none, a table without rows."""
+    return pd.concat(parts, names=index) if parts else pd.DataFrame(columns=[*index, *columns]).set_index(index)
+
+
 def _one(name: str, train: Scored, tests: Mapping[str, Scored], subset: int, rng: np.random.Generator) -> pd.DataFrame:
     predictor = PREDICTORS[name].new(rng=rng)
     try:
@@ -176,7 +193,7 @@ def _one(name: str, train: Scored, tests: Mapping[str, Scored], subset: int, rng
         parts, lost = dict.fromkeys(tests, pd.DataFrame()), dict.fromkeys(train.tasks.index, str(refusal))
     nothing = pd.DataFrame({"rho": np.nan, "regret": np.nan, "refused": pd.Series(lost, dtype=str)})
     parts = {test: pd.concat([part, nothing]) if len(part) else nothing for test, part in parts.items()}
-    table = pd.concat(parts, names=["test", "task"]).reset_index()
+    table = _joined(parts, ["test", "task"], ["rho", "regret", "refused"]).reset_index()
     return table.assign(predictor=name, runs=len(train), subset=subset)
 
 

@@ -17,156 +17,98 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy import ndarray
-from scipy.sparse import csr_array, vstack
 
 from demix_nb.mixtures import validate
-from demix_nb.scoring.reader import Plan
+from demix_nb.scoring.metrics import documents_of
 from demix_nb.scoring.suite import Suite
 from demix_nb.store import Refusal
 
 BLOCK = 64  # mixtures mixed at a time: a block of token log-probabilities stays small beside the models' own
 
 
-def token_logs(suite: Suite, model) -> Float[ndarray, " answers"]:
-    """Return a live model's log-probability (nats) of every answer token of the suite, plan by plan."""
-    training = model.training
-    model.eval()
-    logs = np.concatenate([plan.answers(model)[0] for plan in _plans(suite)]).astype(np.float64)
-    model.train(training)
-    if not np.isfinite(logs).all():
-        raise Refusal("a component gives an answer token probability 0 or NaN; its weights are not finite")
-    return logs
-
-
-def _plans(suite: Suite) -> list[Plan]:
-    return [suite.live.plans[kind] for kind in sorted(suite.live.plans)]
-
-
 @dataclass(frozen=True)
 class Mixed:
-    """K components' log-probabilities of a suite's answer tokens (nats), ready to be mixed.
+    """K components' log-probabilities of rows' answer tokens (nats, `Suite.logs`), ready to be mixed.
 
-    Raises Refusal for a task that needs more than likelihoods, naming it.
+    Raises Refusal for a row that needs more than likelihoods, naming it.
     """
 
     suite: Suite
     names: Sequence[str]
-    logs: Float[ndarray, "answer component"]
+    logs: Mapping[str, Float[ndarray, "answer component"]]
 
     def __post_init__(self) -> None:
-        for name, task in self.suite.loaded.items():
-            kinds = {instance.request_type for instance in task.instances}
-            if task.config.filter_list:
-                raise Refusal(f"{name} filters what a model answers, mixed probabilities do not; leave it out")
-            greedy = task.OUTPUT_TYPE == "loglikelihood" and self.suite.tasks.loc[name, "metric"] == "acc"
-            if "generate_until" in kinds or greedy:
-                raise Refusal(
-                    f"{name} needs {'the likeliest text' if greedy else 'generated text'}, which mixed "
-                    "probabilities do not have; leave it out of the suite, or use merged proxies"
-                )
+        self.suite.check_mixable(list(self.logs))
 
     def scores(self, mixtures: pd.DataFrame) -> pd.DataFrame:
-        """Return the score table of a mixture table, mixture × task."""
+        """Return the score table of a mixture table, mixture × row of `logs`."""
         shares = validate(mixtures, list(self.names)).to_numpy()
-        blocks = [self._scores(self._mixed(shares[i : i + BLOCK])) for i in range(0, len(shares), BLOCK)]
-        table = pd.DataFrame(np.vstack(blocks), index=mixtures.index, columns=list(self.suite.tasks.index))
-        return table.rename_axis(index="mixture", columns=None)
+        blocks = [shares[start : start + BLOCK] for start in range(0, len(shares), BLOCK)]
+        found = {row: np.concatenate([self._scores(row, block) for block in blocks]) for row in self.logs}
+        return pd.DataFrame(found, index=mixtures.index).rename_axis(index="mixture", columns=None)
 
     def gradient(self, mixture: pd.Series) -> tuple[pd.Series, pd.DataFrame]:
-        """Return the bits per byte of one mixture, by task, and their gradient in α, task × component.
+        """Return the bits per byte of one mixture, by row, and their gradient in α, row × component.
 
-        The gradient is that of α as K free numbers. Raises Refusal when the suite has no task in bits per byte.
+        The gradient is that of α as K free numbers. Raises Refusal when no row is in bits per byte.
         """
-        if self._bits.shape[0] == 0:
+        if not self._bytes:
             raise Refusal("no task of this suite is in bits per byte; accuracy has no gradient in α")
         shares = mixture[list(self.names)].to_numpy(float)
-        mixed = self._probabilities @ shares
-        per_request = self._sums @ (self._probabilities / mixed[:, None])
-        value = self._bits @ (self._sums @ (np.log(mixed) + self._shift))
-        slope = self._bits @ per_request
-        return pd.Series(value, index=self._in_bits), pd.DataFrame(slope, index=self._in_bits, columns=list(self.names))
+        value, slope = {}, {}
+        for row, size in self._bytes.items():
+            probabilities, shift = self._relative[row]
+            mixed = probabilities @ shares
+            value[row] = -(np.log(mixed) + shift).sum() / (size * math.log(2))
+            slope[row] = -(probabilities / mixed[:, None]).sum(axis=0) / (size * math.log(2))
+        return pd.Series(value), pd.DataFrame.from_dict(slope, orient="index", columns=list(self.names))
 
-    def _mixed(self, shares: Float[ndarray, "mixture component"]) -> Float[ndarray, "answer mixture"]:
+    def _mixed(self, row: str, shares: Float[ndarray, "mixture component"]) -> Float[ndarray, "answer mixture"]:
         """log Σ αᵢ pᵢ of every answer token; one component alone is handed through, bit for bit."""
-        mixed = np.log(self._probabilities @ shares.T)
-        mixed += self._shift[:, None]
-        for row in np.flatnonzero((shares == 1).any(axis=1)):
-            mixed[:, row] = self.logs[:, shares[row].argmax()]
+        probabilities, shift = self._relative[row]
+        mixed = np.log(probabilities @ shares.T)
+        mixed += shift[:, None]
+        for mixture in np.flatnonzero((shares == 1).any(axis=1)):
+            mixed[:, mixture] = self.logs[row][:, shares[mixture].argmax()]
         return mixed
 
-    def _scores(self, mixed: Float[ndarray, "answer mixture"]) -> Float[ndarray, "mixture task"]:
-        requests = self._sums @ mixed
-        scores = pd.DataFrame((self._bits @ requests).T, columns=self._in_bits)
-        for name in self.suite.tasks.index.difference(self._in_bits):
-            scores[name] = [self._by_harness(name, column) for column in requests.T]
-        return scores[list(self.suite.tasks.index)].to_numpy()
+    def _scores(self, row: str, shares: Float[ndarray, "mixture component"]) -> Float[ndarray, " mixture"]:
+        mixed = self._mixed(row, shares)
+        if row in self._bytes:  # −Σ log₂ p / bytes
+            return -mixed.sum(axis=0) / (self._bytes[row] * math.log(2))
+        counts = self.suite.counts[self.suite.of[row]]
+        requests = np.add.reduceat(mixed, np.cumsum(counts) - counts, axis=0)
+        return np.array([self._by_harness(row, column) for column in requests.T])
 
-    def _by_harness(self, name: str, requests: Float[ndarray, " request"]) -> float:
-        """One task's score from the log-likelihoods of all requests, by lm-eval's own rules."""
-        task, metric = self.suite.loaded[name], self.suite.tasks.loc[name, "metric"]
-        results: dict[int, list] = {}
-        for instance, place in zip(task.instances, self._places[name], strict=True):
-            answer = requests[place]
-            rolling = instance.request_type == "loglikelihood_rolling"
-            results.setdefault(instance.doc_id, []).append(answer if rolling else (answer, False))
-        documents = {instance.doc_id: instance.doc for instance in task.instances}
-        values = [task.process_results(documents[number], found)[metric] for number, found in results.items()]
+    def _by_harness(self, row: str, requests: Float[ndarray, " request"]) -> float:
+        """One row's score from the log-likelihoods of its task's requests, by lm-eval's own rules."""
+        task, metric = self.suite.loaded[self.suite.of[row]], self.suite.tasks.loc[row, "metric"]
+        answers = dict(zip(map(id, task.instances), requests, strict=True))
+        values = []
+        for some in documents_of(task):
+            given = [_answer(each.request_type, answers[id(each)]) for each in some]
+            values.append(task.process_results(some[0].doc, given)[metric])
         return float(task.aggregation()[metric](values))
 
     @cached_property
-    def _shift(self) -> Float[ndarray, " answer"]:
-        return self.logs.max(axis=1)
+    def _relative(self) -> Mapping[str, tuple[Float[ndarray, "answer component"], Float[ndarray, " answer"]]]:
+        """Row → probabilities relative to the best component's, so that none is lost to rounding, and its logs."""
+        shifts = {row: logs.max(axis=1) for row, logs in self.logs.items()}
+        return {row: (np.exp(self.logs[row] - shift[:, None]), shift) for row, shift in shifts.items()}
 
     @cached_property
-    def _probabilities(self) -> Float[ndarray, "answer component"]:
-        """Probabilities relative to the best component's, so that none is lost to rounding."""
-        return np.exp(self.logs - self._shift[:, None])
+    def _bytes(self) -> Mapping[str, int]:
+        """Row in bits per byte → the bytes that lm-eval divides its bits by."""
+        return {row: self._size(row) for row in self.logs if self.suite.tasks.loc[row, "metric"] == "bits_per_byte"}
 
-    @cached_property
-    def _places(self) -> Mapping[str, list[int]]:
-        """Task → the rows of its requests among all requests, in the order of the task's instances."""
-        asked = [(name, each.request_type) for name, task in self.suite.loaded.items() for each in task.instances]
-        by_plan = np.argsort([kind for _, kind in asked], kind="stable")
-        places: dict[str, list[int]] = {name: [] for name in self.suite.loaded}
-        for (name, _), row in zip(asked, np.argsort(by_plan).tolist(), strict=True):
-            places[name].append(row)
-        return places
-
-    @cached_property
-    def _sums(self) -> csr_array:
-        """Request × answer: which answer tokens a request adds up."""
-        blocks, before, answers = [], 0, len(self.logs)
-        for plan in _plans(self.suite):
-            tokens = plan.answer_window
-            window = _ones(tokens, before + np.arange(len(tokens)), (plan.size, answers))
-            blocks.append(_ones(plan.owner, plan.window, (len(plan.arguments), plan.size)) @ window)
-            before += len(tokens)
-        return vstack(blocks).tocsr()
-
-    @cached_property
-    def _in_bits(self) -> pd.Index:
-        return self.suite.tasks.index[self.suite.tasks["metric"] == "bits_per_byte"]
-
-    @cached_property
-    def _bits(self) -> csr_array:
-        """Task × request: bits per byte are linear in log-likelihoods, −Σ log p / (bytes · ln 2)."""
-        rows, columns, values = [], [], []
-        for number, name in enumerate(self._in_bits):
-            task, places = self.suite.loaded[name], self._places[name]
-            total = sum(_bytes(task, instance) for instance in task.instances)
-            rows += [number] * len(places)
-            columns += places
-            values += [-1 / (total * math.log(2))] * len(places)
-        return csr_array((values, (rows, columns)), shape=(len(self._in_bits), self._sums.shape[0]))
+    def _size(self, row: str) -> int:
+        task = self.suite.loaded[self.suite.of[row]]
+        given = ((some[0].doc, [_answer(each.request_type, 0.0) for each in some]) for some in documents_of(task))
+        return sum(task.process_results(document, answers)["bits_per_byte"][1] for document, answers in given)
 
 
-def _ones(rows: Int[ndarray, " ones"], columns: Int[ndarray, " ones"], shape: tuple[int, int]) -> csr_array:
-    return csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
-
-
-def _bytes(task, instance) -> int:
-    """The bytes that lm-eval divides a request's bits by."""
-    answer = 0.0 if instance.request_type == "loglikelihood_rolling" else (0.0, False)
-    return task.process_results(instance.doc, [answer])["bits_per_byte"][1]
+def _answer(kind: str, log: float) -> float | tuple[float, bool]:
+    """What lm-eval takes for the answer to a request."""
+    return log if kind == "loglikelihood_rolling" else (log, False)

@@ -83,7 +83,7 @@ class Plan:
         self.size = len(found)
         self.tokens = sum(len(tokens) - 1 for tokens, _ in found)
         self.batches = pack(list(found), batch_tokens)
-        self.key = content_hash([[list(tokens), size] for tokens, size in found], pairs)
+        self.digests = [content_hash(tokens, size) for tokens, size in found]
 
     def answers(self, model: nn.Module) -> tuple[Float[np.ndarray, " answers"], Bool[np.ndarray, " answers"]]:
         """Return per answer token, batch by batch, its log-probability (nats) and whether it is the likeliest token."""
@@ -93,17 +93,31 @@ class Plan:
         return loglikelihood, greedy
 
     @cached_property
-    def answer_window(self) -> Int[np.ndarray, " answers"]:
-        """The window that each answer token belongs to, in the order of `answers`."""
-        return torch.cat([batch.window for batch in self.batches]).numpy()
+    def places(self) -> tuple[Int[np.ndarray, " tokens"], Int[np.ndarray, " requests"]]:
+        """Where, in the order of `answers`, the answer tokens of request after request stand, and how many each has."""
+        window = torch.cat([batch.window for batch in self.batches]).numpy()
+        sizes = np.bincount(window, minlength=self.size)
+        of_window = np.split(np.argsort(window, kind="stable"), np.cumsum(sizes)[:-1])
+        counts = np.bincount(self.owner, sizes[self.window], len(self.arguments)).astype(np.int64)
+        return np.concatenate([of_window[each] for each in self.window]), counts
 
     def run(self, model: nn.Module) -> tuple[Float[np.ndarray, " requests"], Bool[np.ndarray, " requests"]]:
         """Return per request the log-likelihood of its answer tokens (nats) and whether each is the likeliest."""
         loglikelihood, greedy = self.answers(model)
-        sums = np.bincount(self.answer_window, loglikelihood.astype(np.float64), self.size)
-        misses = np.bincount(self.answer_window, ~greedy, self.size)
-        sums, misses = (np.bincount(self.owner, each[self.window], len(self.arguments)) for each in (sums, misses))
-        return sums, misses == 0
+        tokens, counts = self.places
+        starts = np.cumsum(counts) - counts
+        sums = np.add.reduceat(loglikelihood.astype(np.float64)[tokens], starts)
+        return sums, np.logical_and.reduceat(greedy[tokens], starts)
+
+    def logs(self, model: nn.Module) -> list[Float[np.ndarray, " tokens"]]:
+        """Return per request the log-probability (nats) of each of its answer tokens."""
+        tokens, counts = self.places
+        return np.split(self.answers(model)[0].astype(np.float64)[tokens], np.cumsum(counts)[:-1])
+
+    def key(self, number: int) -> list[str]:
+        """Return what tells the token windows of one request from others."""
+        first, last = np.searchsorted(self.owner, [number, number + 1])
+        return [self.digests[window] for window in self.window[first:last]]
 
 
 @torch.inference_mode()
@@ -133,9 +147,9 @@ def _head_at(model: nn.Module, row: Int[Tensor, " answers"], column: Int[Tensor,
 class LiveModel(LM):
     """A transformers causal model behind lm-eval's interface; tokens and batches are kept from one model to the next.
 
-    `context` is the number of tokens that the model sees at once. A question that does not fit loses tokens at its
-    start, an answer never does. `as_lm_eval`: tokens as lm-eval 0.4.13 gives them. Generation is left to lm-eval's own
-    Hugging Face model.
+    `context` is the number of tokens that the model sees at once, but for tasks that `contexts` names. A question that
+    does not fit loses tokens at its start, an answer never does. `as_lm_eval`: tokens as lm-eval 0.4.13 gives them.
+    Generation is left to lm-eval's own Hugging Face model.
     """
 
     def __init__(
@@ -147,45 +161,64 @@ class LiveModel(LM):
     ) -> None:
         super().__init__()
         self.tokenizer, self.context = tokenizer, context
+        self.contexts: dict[str, int] = {}
         self.texts = (AsLmEval if as_lm_eval else Once)(tokenizer)
         self.batch_tokens = max(context, min(batch_tokens, LOGITS // len(tokenizer)))
         self.model: nn.Module | None = None
-        self.plans: dict[str, Plan] = {}
+        self.plans: dict[tuple[str, ...], Plan] = {}
         self.prompts: dict = {}  # what `generation` has tokenised
 
-    def fits(self, instance: Instance) -> bool:
-        """Return whether the answer fits into the context; questions may be cut, documents are rolled."""
-        return instance.request_type != "loglikelihood" or self.texts.pair(*instance.args)[1] <= self.context
+    def seen(self, request: Instance) -> int:
+        """Return how many tokens a model sees at once of a request."""
+        return self.contexts.get(request.task_name or "", self.context)
 
-    def windows(self, kind: str, arguments: tuple) -> list[Window]:
+    def sizes(self, request: Instance) -> tuple[int, int]:
+        """Return how many tokens a request has that must be seen at once, and how many of them must not be cut.
+
+        A question may be cut and a document is rolled, an answer is whole; one that is to be written counts with as
+        many tokens as it may have, and its prompt is not cut.
+        """
+        if request.request_type == "loglikelihood_rolling":
+            return 0, 0
+        if request.request_type == "loglikelihood":
+            tokens, answer = self.texts.pair(*request.args)
+            return len(tokens) - 1, answer  # nothing follows the last token
+        text, how = request.args[:2]
+        whole = len(self.texts.prompt(text)) + next((how[each] for each in LONGEST if how.get(each)), WRITTEN)
+        return whole, whole
+
+    def windows(self, kind: str, arguments: tuple, context: int | None = None) -> list[Window]:
         """Return the token windows of one request; raises Refusal when an answer is longer than the context."""
+        context = context or self.context
         if kind == "loglikelihood_rolling":
-            return self._rolled(*arguments)
+            return self._rolled(*arguments, context)
         tokens, size = self.texts.pair(*arguments)
-        if not 0 < size <= self.context:
+        if not 0 < size <= context:
             raise Refusal(
-                f"the answer {arguments[1][:40]!r} has {size} tokens, context is {self.context}; "
+                f"the answer {arguments[1][:40]!r} has {size} tokens, context is {context}; "
                 + ("raise `context`" if size > 0 else "the tokenizer merges it into the question")
             )
-        return [(tuple(tokens[-(self.context + 1) :]), size)]
+        return [(tuple(tokens[-(context + 1) :]), size)]
 
-    def _rolled(self, text: str) -> list[Window]:
+    def _rolled(self, text: str, context: int) -> list[Window]:
         start, tokens = self.texts.document(text)
-        if not tokens or len(start) > self.context:
+        if not tokens or len(start) > context:
             raise Refusal(
                 f"the document {text[:40]!r} has {len(tokens)} tokens, {len(start)} stand before it, context is "
-                f"{self.context}; " + ("raise `context`" if tokens else "leave it out")
+                f"{context}; " + ("raise `context`" if tokens else "leave it out")
             )
-        rolling = get_rolling_token_windows([*start[1:], *tokens], start[0], self.context, 1)
+        rolling = get_rolling_token_windows([*start[1:], *tokens], start[0], context, 1)
         (first, size), *others = [((*a, *b), len(b)) for a, b in map(make_disjoint_window, rolling)]
         return [(first, size - len(start) + 1), *others]  # what stands before a document is not scored
 
     def plan(self, kind: str, requests: Sequence[Instance]) -> Plan:
-        """Return the plan for these requests, the one made before if they are the same."""
+        """Return the plan for these requests, the one made before for the same tasks if they are the same."""
         arguments = [request.args for request in requests]
-        if kind not in self.plans or self.plans[kind].arguments != arguments:
-            self.plans[kind] = Plan(arguments, (self.windows(kind, each) for each in arguments), self.batch_tokens)
-        return self.plans[kind]
+        name = (kind, *dict.fromkeys(request.task_name or "" for request in requests))
+        if name not in self.plans or self.plans[name].arguments != arguments:
+            windows = (self.windows(kind, request.args, self.seen(request)) for request in requests)
+            self.plans[name] = Plan(arguments, windows, self.batch_tokens)
+        return self.plans[name]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Return (log-likelihood in nats, greedy) of each continuation given its context."""
@@ -197,22 +230,18 @@ class LiveModel(LM):
         return self.plan("loglikelihood_rolling", requests).run(self.model)[0].tolist()
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Return greedy or sampled continuations, through lm-eval's Hugging Face model on the same weights.
-
-        Raises Refusal where an answer may be as long as the context, which leaves no room for a prompt.
-        """
+        """Return greedy or sampled continuations, through lm-eval's Hugging Face model on the same weights."""
         from demix_nb.scoring.generation import Generator  # imports much that scoring by likelihood does not need
 
-        asked = [request.args[1] for request in requests]
-        longest = max(next((how[each] for each in LONGEST if how.get(each)), WRITTEN) for how in asked)
-        if longest >= self.context:
-            raise Refusal(
-                f"an answer may have {longest} tokens, context is {self.context}; raise `context`, or lower the task's "
-                "max_gen_toks"
-            )
-        with quiet():
-            generator = Generator(self.model, self.texts, self.context, self.prompts)
-            return generator.generate_until(requests, disable_tqdm=True)
+        contexts, written = [self.seen(request) for request in requests], [""] * len(requests)
+        for context in dict.fromkeys(contexts):
+            places = [place for place, each in enumerate(contexts) if each == context]
+            with quiet():
+                generator = Generator(self.model, self.texts, context, self.prompts)
+                texts = generator.generate_until([requests[place] for place in places], disable_tqdm=True)
+            for place, text in zip(places, texts, strict=True):
+                written[place] = text
+        return written
 
 
 def freeze(task: Task, documents: list, instances: list[Instance]) -> None:

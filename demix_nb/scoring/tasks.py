@@ -10,25 +10,29 @@ Source: Gao et al., lm-evaluation-harness 0.4.13; DeMix (arXiv 2602.00747) 3.1.
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import pandas as pd
 from lm_eval.api.instance import Instance
-from lm_eval.api.registry import is_higher_better
 from lm_eval.api.task import ConfigurableTask, Task
 
-from demix_nb.scoring.library import OURS, TASKS, BySuite, load_tasks, why
+from demix_nb.scoring import metrics
+from demix_nb.scoring.asked import Asked
+from demix_nb.scoring.library import CODE, TASKS, BySuite, load_tasks, why
 from demix_nb.scoring.reader import LiveModel, freeze
 from demix_nb.store import Refusal
 
 HELDOUT = "heldout_"  # + candidate: our only tasks that are not in the folder
-UNITS = {"bits_per_byte": "bpb", "acc_norm": "acc", "acc_bytes": "acc"}  # lm-eval's metric → our unit
 FEWSHOT_SEED = 1234  # lm-eval's own default, so that drawn examples are the published ones
 WHOLE = "whole"  # in a task's metadata: all of its documents are used, whatever the limit
+COLUMNS = (
+    "family unit higher_is_better items chance version left_out metric suite mode target window filter cut of mixable"
+).split()
 
 
 @runtime_checkable
@@ -58,6 +62,27 @@ def find(names: Sequence[str], heldout: HeldOut | None = None, include_path: str
     return found
 
 
+def wanted(asked: Sequence[Asked], found: BySuite) -> dict[str, Asked]:
+    """Return how each task is asked for. Raises Refusal for one that is asked for in two ways."""
+    how: dict[str, Asked] = {}
+    for each in asked:
+        for task in found[each.name]:
+            other = how.setdefault(task, each)
+            if replace(other, name="") != replace(each, name=""):
+                by = f"{other.name!r} and by {each.name!r}"
+                raise Refusal(f"task {task!r} is asked for in two ways, by {by}; ask for it in one")
+    return how
+
+
+def permit(name: str, task: Task, unsafe_code: bool) -> None:
+    """Refuse a task that runs what a model wrote, without permission, or shows what a language model cannot see."""
+    allowed = unsafe_code and os.environ.get("HF_ALLOW_CODE_EVAL") == "1"  # the latter as HF's `code_eval` wants it
+    if getattr(task, "UNSAFE_CODE", False) and not allowed:
+        raise Refusal(f"{name} {CODE}")
+    if getattr(task, "MULTIMODAL", False):
+        raise Refusal(f"{name} shows images or plays sounds, which a language model does not take; leave it out")
+
+
 def _heldout_task(candidate: str, family: str, documents: Sequence[str]) -> ConfigurableTask:
     """Bits per byte of whole documents, rolled through the context window."""
     metric = {"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False}
@@ -70,7 +95,7 @@ def _heldout_task(candidate: str, family: str, documents: Sequence[str]) -> Conf
             "doc_to_text": "",
             "doc_to_target": "text",
             "metric_list": [metric],
-            "metadata": {"version": 1, "family": family, WHOLE: True, **OURS},
+            "metadata": {"version": 1, "family": family, WHOLE: True},
         }
     )
 
@@ -81,110 +106,108 @@ def _texts(documents: list[str], **_metadata: object) -> dict:
     return {"test": datasets.Dataset.from_dict({"text": documents})}
 
 
-def _requests(task: Task, number: int, document: Mapping) -> list[Instance]:
+def prepare(
+    name: str, task: Task, live: LiveModel, asked: Asked, *, limit: int | None, seed: int
+) -> dict[str, dict[str, object]]:
+    """Settle a task's documents and requests; return its rows of the task table. Raises Refusal as `Suite.build`.
+
+    Beside the columns of the table a row has `of`, its task, and `mixable`, whether likelihoods alone decide its score.
+    """
+    metadata = task.config.metadata or {}
+    if asked.window:
+        live.contexts[name] = asked.window
+    sieve = metrics.sieve(name, task, asked.filter)
+    _show(name, task, asked.num_fewshot)
+    limit = asked.limit or (None if metadata.get(WHOLE) else limit)
+    documents, instances, counts = _choose(name, task, live, limit, np.random.default_rng(seed))
+    freeze(task, documents, instances)
+    chosen = metrics.metrics(name, task, sieve, asked.metrics)
+    common = {
+        "family": asked.family or metadata.get("family", "other"),
+        **counts,
+        "version": str(task.VERSION),
+        "suite": asked.name,
+        "mode": "generated" if metrics.written(instances) else "likelihood",
+        "target": asked.target,
+        "window": live.seen(instances[0]),
+        "filter": sieve if task.config.filter_list else "",
+        "of": name,
+    }
+    called = {metric: name if len(chosen) == 1 else f"{name}/{metric}" for metric in chosen}
+    return {row: _row(name, task, metric, sieve, asked, common) for metric, row in called.items()}
+
+
+def _row(name: str, task: Task, metric: str, sieve: str, asked: Asked, common: Mapping) -> dict[str, object]:
+    row = {
+        **common,
+        "unit": metrics.UNITS.get(metric, metric),
+        "higher_is_better": metrics.direction(name, task, metric, asked.higher_is_better),
+        "chance": metrics.chance(task) if metric in metrics.CHOSEN else math.nan,
+        "metric": metric,
+        "mixable": metrics.mixable(task, metric, sieve),
+    }
+    return {column: row[column] for column in COLUMNS}
+
+
+# --- documents and requests -----------------------------------------------------------------------------------------
+
+
+def _show(name: str, task: Task, examples: int | None) -> None:
+    """Let a task's questions come after so many examples, drawn as lm-eval draws them."""
+    if examples and (why_not := _no_examples(task)):
+        raise Refusal(f"{name} {why_not}; leave num_fewshot out")
+    if examples is not None:
+        task.set_config("num_fewshot", examples)
+    task.set_fewshot_seed(FEWSHOT_SEED)
+
+
+def _no_examples(task: Task) -> str | None:
+    given = getattr(task, "fewshot_cfg", None)
+    own = given is not None and (given.split is not None or given.samples is not None)
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        return "is text without questions and takes no examples"
+    if task.config.num_fewshot == 0:  # which lm-eval takes for a wish, too
+        return "wants no examples (its file has num_fewshot: 0)"
+    if not (own or task.has_training_docs() or (task.has_validation_docs() and task.has_test_docs())):
+        return "has no examples but the items that it asks about"
+    return None
+
+
+def _requests(name: str, task: Task, number: int, document: Mapping) -> list[Instance]:
     """Return the requests of one document, as lm-eval's `build_all_requests` makes them."""
     shots = task.config.num_fewshot or 0
-    metadata = (task.config.task, number, task.config.repeats)
+    metadata = (name, number, task.config.repeats)
     try:
         context = task.fewshot_context(document, num_fewshot=shots, gen_prefix=task.doc_to_prefix(document))
         made = task.construct_requests(doc=document, ctx=context, metadata=metadata)
     except Exception as error:  # whatever a task's own code brings
-        raise Refusal(f"{task.config.task} cannot ask about document {number} ({why(error)}); mend it") from error
+        raise Refusal(f"{name} cannot ask about document {number} ({why(error)}); mend it") from error
     return made if isinstance(made, list) else [made]
 
 
-def _choose(task: Task, live: LiveModel, limit: int | None, rng: np.random.Generator) -> tuple[list, list, int]:
-    """Return `limit` documents whose answers fit, in shuffled order, their requests, and how many did not fit."""
-    source, documents, instances, left_out = task.eval_docs, [], [], 0
+def _choose(
+    name: str, task: Task, live: LiveModel, limit: int | None, rng: np.random.Generator
+) -> tuple[list, list[Instance], dict[str, int]]:
+    """Return `limit` documents whose answers fit, in shuffled order, their requests, and how many there are of what."""
+    source, documents, instances, left_out, sizes = task.eval_docs, [], [], 0, []
     for index in rng.permutation(len(source)).tolist() if limit else range(len(source)):
         if limit and len(documents) == limit:
             break
-        document = source[index]
-        requests = _requests(task, len(documents), document)
-        if all(map(live.fits, requests)):
-            documents.append(document)
-            instances += requests
-        else:
+        requests = _requests(name, task, len(documents), source[index])
+        window = live.seen(requests[0])
+        size, answer = (max(each) for each in zip(*map(live.sizes, requests), strict=True))
+        if answer > window and not metrics.written(requests):
             left_out += 1
+            continue
+        documents.append(source[index])
+        instances += requests
+        sizes.append(size)
     if not documents:
-        raise Refusal(f"{task.config.task}: every answer is longer than {live.context} tokens; raise `context`")
-    return documents, instances, left_out
-
-
-def _row(name: str, task: Task, items: int, left_out: int, family: str) -> dict[str, object]:
-    metric = _metric(name, task)
-    unit = UNITS.get(metric, metric)
-    return {
-        "family": family,
-        "unit": unit,
-        "higher_is_better": _direction(name, task, metric),
-        "items": items,
-        "chance": _chance(task) if unit == "acc" else math.nan,
-        "version": str(task.VERSION),
-        "left_out": left_out,
-        "metric": metric,
-    }
-
-
-def _metric(name: str, task: Task) -> str:
-    """Return the metric that ranks: the first that a task lists, which must be one that it reports."""
-    listed, aggregated = [*task.higher_is_better()], task.aggregation()
-    if not listed or not isinstance(listed[0], str) or listed[0] not in aggregated:
-        raise Refusal(f"task {name!r} has no metric with an aggregation first; write both as its first metric")
-    reported = _reported(task)
-    if reported is not None and listed[0] not in reported:
-        told = ", ".join(reported) or "nothing"
-        raise Refusal(f"task {name!r} lists {listed[0]!r} first but reports {told}; list first what it reports")
-    return listed[0]
-
-
-def _reported(task: Task) -> list[str] | None:
-    """Return the metrics that a task makes of likelihoods; None where answers are written, which nobody has yet."""
-    first = [instance for instance in task.instances if instance.doc_id == task.instances[0].doc_id]
-    kinds = {instance.request_type for instance in first}
-    if "generate_until" in kinds or task.config.filter_list:
-        return None
-    answers = [-1.0 if each.request_type == "loglikelihood_rolling" else (-1.0, False) for each in first]
-    try:
-        return [*task.process_results(first[0].doc, answers)]
-    except Exception as error:  # whatever a task's own code brings
-        raise Refusal(f"{task.config.task} makes no score of an answer ({why(error)}); mend it") from error
-
-
-def _direction(name: str, task: Task, metric: str) -> bool:
-    said, known = task.higher_is_better()[metric], is_higher_better(metric)
-    if said is None:
+        raise Refusal(f"{name}: every answer is longer than {window} tokens; raise `context`")
+    cut = sum(size > window for size in sizes)
+    if cut and metrics.written(instances):
         raise Refusal(
-            f"task {name!r} does not say whether more of {metric!r} is better; write "
-            "higher_is_better: true or false beside it"
+            f"{name}: {cut} of {len(documents)} prompts do not fit with the answers to them, which takes up to "
+            f"{max(sizes)} tokens where the window is {window}; raise window, or lower the task's max_gen_toks"
         )
-    if not isinstance(said, bool):
-        raise Refusal(f"task {name!r} has higher_is_better: {said!r} for {metric!r}; write true or false")
-    if known is not None and known != said:
-        raise Refusal(
-            f"task {name!r} says that {'more' if said else 'less'} of {metric!r} is better, of lm-eval's {metric!r} "
-            f"{'more' if known else 'less'} is; turn higher_is_better round, or give the metric a name of its own"
-        )
-    return said
-
-
-def _chance(task: Task) -> float:
-    """Return the expected accuracy of a blind guess: the mean over items of 1 / choices; NaN without choices."""
-    if task.OUTPUT_TYPE != "multiple_choice":
-        return math.nan
-    choices = pd.Series([instance.doc_id for instance in task.instances]).value_counts()
-    return float((1 / choices).mean())
-
-
-def prepare(
-    name: str, task: Task, live: LiveModel, *, limit: int | None, seed: int, family: str | None, unsafe_code: bool
-) -> dict[str, object]:
-    """Settle a task's documents and requests; return its row of the task table. Raises Refusal as `Suite.build`."""
-    if getattr(task, "UNSAFE_CODE", False) and not unsafe_code:
-        raise Refusal(f"{name} runs code that the model wrote; allow it by unsafe_code=True and HF_ALLOW_CODE_EVAL=1")
-    metadata = task.config.metadata or {}
-    task.set_fewshot_seed(FEWSHOT_SEED)
-    limit = None if metadata.get(WHOLE) else limit
-    documents, instances, left_out = _choose(task, live, limit, np.random.default_rng(seed))
-    freeze(task, documents, instances)
-    return _row(name, task, len(documents), left_out, family or metadata.get("family", "other"))
+    return documents, instances, {"items": len(documents), "left_out": left_out, "cut": cut}

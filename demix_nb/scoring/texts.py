@@ -90,6 +90,9 @@ class AsLmEval(Once):
     def document(self, text: str) -> tuple[list[int], list[int]]:
         return self.start, self._encode(text)
 
+    def prompt(self, text: str) -> list[int]:
+        return self._encode(text)
+
     @property
     def start(self) -> list[int]:
         return [self.prefix]

@@ -41,7 +41,7 @@ def models(small_data, tmp_path_factory):
 
 
 def setting_of(models):
-    return Setting(TINY, "general", 0.5, 5120, 5e-3, 256, "cosine", models / "base", ("heldout",), 4)
+    return Setting(TINY, "general", 0.5, 5120, 5e-3, 256, "cosine", models / "base")
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_a_strategy_asks_nothing_and_returns_what_was_learnt_inside_the_region(
     name, spent, small_data, setting, tmp_path, rng
 ):
     (tmp_path / "corpora").symlink_to(small_data.directory)
-    setting.write(tmp_path / "setting.json")
+    setting.write(tmp_path, small_data.families, small_data.table["tokens"])
     study = SimpleNamespace(folder=tmp_path, n_jobs=1, progress=lambda records, **_: records)
     row = learnt.STRATEGIES[name]
     found = []

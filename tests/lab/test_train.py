@@ -34,6 +34,10 @@ def equal(a, b):
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
+FAMILIES = {"general": "general", "math": "math", "code": "code"}
+TOKENS = dict.fromkeys(FAMILIES, 1e6)
+
+
 @pytest.fixture(scope="module")
 def base(small_data, tmp_path_factory):
     directory = tmp_path_factory.mktemp("models") / "base"
@@ -43,7 +47,7 @@ def base(small_data, tmp_path_factory):
 
 @pytest.fixture
 def setting(base):
-    return Setting(TINY, "general", 0.5, 2560, 5e-3, 256, "cosine", base, ("heldout",), 4)
+    return Setting(TINY, "general", 0.5, 2560, 5e-3, 256, "cosine", base)
 
 
 def test_apportioning_meets_the_recipe_exactly(rng):
@@ -117,15 +121,15 @@ def test_mixture_becomes_recipe(setting, small_data):
 
 
 def test_setting_is_read_as_written(setting, tmp_path):
-    setting.write(tmp_path / "setting.json")
-    assert Setting.read(tmp_path / "setting.json") == setting
+    written = setting.write(tmp_path, FAMILIES, TOKENS)
+    assert Setting.read(tmp_path) == Setting.of(written) == setting
+    assert written.families == FAMILIES and written.trained_here and written.window == setting.architecture.context
     inside = replace(setting, base=tmp_path / "run" / "models" / "base")
-    (tmp_path / "run").mkdir()
-    inside.write(tmp_path / "run" / "setting.json")
+    inside.write(tmp_path / "run", FAMILIES, TOKENS)
     moved = (tmp_path / "run").rename(tmp_path / "moved")
-    assert Setting.read(moved / "setting.json").base == moved / "models" / "base"
-    with pytest.raises(Refusal, match="run notebook 01 first"):
-        Setting.read(tmp_path / "none.json")
+    assert Setting.read(moved).base == moved / "models" / "base"
+    with pytest.raises(Refusal, match="no study file"):
+        Setting.read(tmp_path / "none")
 
 
 def test_a_loss_that_is_no_number_stops_with_the_models_name(small_data, tmp_path):
@@ -173,7 +177,7 @@ def study(small_data, setting, tmp_path):
     """A run with corpora, a setting and a base, and what a study shares with its trainer."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "corpora").symlink_to(small_data.directory)
-    setting.write(tmp_path / "run" / "setting.json")
+    setting.write(tmp_path / "run", FAMILIES, TOKENS)
     shown = []
 
     def progress(records, *, total, desc):
@@ -307,8 +311,8 @@ def test_unknown_candidates_and_names_are_refused_before_training(study, design,
         (lambda: job(tokens=0), "tokens is 0"),
         (lambda: job(recipe={"a": 0.5, "b": 0.6}), "is not a set of shares"),
         (lambda: job(recipe={"a": float("nan")}), "is not a set of shares"),
-        (lambda: Setting(TINY, "general", 0.5, -5, 5e-3, 256, "cosine", "base", (), 4), "tokens is -5"),
-        (lambda: Setting(TINY, "general", 0.5, 5, 5e-3, 256, "cosine", "base", (), -1), "limit is -1"),
+        (lambda: Setting(TINY, "general", 0.5, -5, 5e-3, 256, "cosine", "base"), "tokens is -5"),
+        (lambda: Setting(TINY, "general", 0.5, 5, 5e-3, -1, "cosine", "base"), "batch is -1"),
     ],
 )
 def test_ranges_are_checked_when_a_thing_is_made(make, message):
@@ -329,11 +333,10 @@ def test_the_base_is_trained_once_and_its_curve_is_a_table(study, setting, small
 
 
 def test_the_setting_names_its_trainer_and_the_face_opens(setting, tmp_path):
-    setting.write(tmp_path / "setting.json")
-    assert json.loads((tmp_path / "setting.json").read_text())["trainer"] == components.__name__
+    assert setting.write(tmp_path, FAMILIES, TOKENS).training["trainer"] == components.__name__
     assert all(callable(getattr(lab, name)) for name in lab.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         lab.nothing  # noqa: B018
-    (tmp_path / "setting.json").write_text('{"beta": 0.5}')
-    with pytest.raises(Refusal, match=r"setting\.json is damaged .*; delete it"):
-        Setting.read(tmp_path / "setting.json")
+    (tmp_path / "study.yaml").write_text("beta: 0.5\n")
+    with pytest.raises(Refusal, match=r"study\.yaml, training, is damaged .*; run notebook 01 again"):
+        Setting.read(tmp_path)

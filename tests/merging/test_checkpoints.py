@@ -20,7 +20,6 @@ from transformers import (
     Qwen2Config,
 )
 
-from demix_nb.brought import Brought
 from demix_nb.merging import Bank, examine, tokens
 from demix_nb.merging.alike import INCIDENTAL
 from demix_nb.store import Refusal
@@ -168,16 +167,6 @@ def test_an_adapter_is_never_dropped(folders, kind, told, place):
 def test_an_adapter_without_its_configuration(folders, name):
     (folders["b"] / name).write_bytes(b"x")
     refused(folders, r"holds a LoRA or other \(PEFT\) adapter")
-
-
-def test_a_study_of_checkpoints_passes_over_none(folders, tmp_path):
-    """A component whose config.json is missing is not left out silently."""
-    (folders["b"] / "config.json").rename(folders["b"] / "adapter_config.json")
-    shutil.copytree(folders["a"], tmp_path / "c")
-    study = Brought(tmp_path / "run", checkpoints=tmp_path)
-    assert set(study.folders) == {"a", "b", "c"}
-    with pytest.raises(Refusal, match="instead of weights"):
-        _ = study.bank
 
 
 def test_nothing_is_quantised_by_null(folders):

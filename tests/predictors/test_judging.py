@@ -233,3 +233,45 @@ def test_a_mixture_with_several_seeds_is_one_in_a_test(rng):
     judge = Judge(runs(rng, 60), {"twice": test + again}, rng)
     assert len(judge.tests["twice"]) == 20
     np.testing.assert_allclose(judge.tests["twice"].scores, test.scores + 0.1)
+
+
+# --- nothing held out
+
+
+LEARNERS = ("ridge", "gaussian_process")
+QUESTIONS = {
+    "held_out": lambda judge, names: judge.held_out(names),
+    "shuffled": lambda judge, names: judge.shuffled("ridge"),
+    "trials": lambda judge, names: judge.trials(names, sizes=[12], subsets=3),
+    "learning_curve": lambda judge, names: judge.learning_curve(names, sizes=[12], subsets=3),
+    "predictions": lambda judge, names: judge.predictions(names),
+    "coverage": lambda judge, names: judge.coverage(names[1:]),
+    "regret": lambda judge, names: judge.regret(names),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_without_a_test_set_every_answer_has_its_columns_and_no_rows(judge, question):
+    ask = QUESTIONS[question]
+    whole = ask(judge, LEARNERS)
+    for tests in ({}, {"references": Scored.none(judge.train.tasks, NAMES)}):
+        nothing = ask(replace(judge, tests=tests), LEARNERS)
+        assert len(whole) and nothing.empty and set(nothing) == set(whole) and nothing.index.names == whole.index.names
+        assert list(nothing) == list(whole) or question == "trials", "whose order no file keeps"
+
+
+@pytest.mark.parametrize("question", ["held_out", "predictions", "coverage", "regret"])
+def test_whoever_is_not_asked_says_nothing(judge, question):
+    assert QUESTIONS[question](judge, ()).empty
+
+
+def test_a_test_set_of_no_mixtures_is_left_out(judge):
+    more = replace(judge, tests={**judge.tests, "references": Scored.none(judge.train.tasks)})
+    pd.testing.assert_frame_equal(more.held_out(["ridge"]), judge.held_out(["ridge"]))
+
+
+def test_nothing_is_too_little_to_judge_by(judge):
+    with pytest.raises(Refusal, match="0 mixtures are too few to judge by"):
+        check_enough(Scored.none(judge.train.tasks, NAMES), ["ridge"])
+    with pytest.raises(Refusal, match="0 mixtures are too few to judge by"):
+        replace(judge, train=Scored.none(judge.train.tasks, NAMES)).cross_validated(["ridge"])

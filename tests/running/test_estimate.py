@@ -34,10 +34,6 @@ def test_own_text_counts_its_candidates(tmp_path):
     assert len(budgets("01", corpora=str(tmp_path), general="news")) == 4
 
 
-def test_own_models_are_not_counted(tmp_path):
-    assert budgets("02", components_dir=str(tmp_path)) == () != budgets("02")
-
-
 @pytest.mark.notebooks
 def test_what_is_told_is_what_a_finished_run_has_trained(story):
     records = [json.loads(path.read_text()) for path in story[0].glob("models/*/training.json")]

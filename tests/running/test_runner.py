@@ -79,15 +79,6 @@ def test_a_step_that_is_given_its_input_stands_alone(root):
     assert planned(["second"]) == ["02_second"]
 
 
-@pytest.mark.parametrize("step, names", [("02", ["components_dir"]), ("04", ["mixtures_csv", "scores_csv"])])
-def test_own_files_spare_the_training(step, names, tmp_path):
-    assert len(planned([step], "laptop")) > 1
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own.csv").write_text("")
-    own = {name: str(tmp_path / ("own" if step == "02" else "own.csv")) for name in names}
-    assert planned([step], "laptop", own) == [runner.step_of(step)]
-
-
 def test_a_profile_may_name_the_steps_it_is_for(root):
     (root / "notebooks" / "profiles.yml").write_text("small: {layers: 3, steps: [01_first]}\n")
     assert planned([]) == ["01_first"] and planned(["02"]) == ["01_first", "02_second"]

@@ -10,7 +10,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from demix_nb.mixtures import as_table, one_hot
 from demix_nb.region import Region
-from demix_nb.scoring import Mixed, Suite, token_logs
+from demix_nb.scoring import Mixed, Suite
 from demix_nb.store import Refusal
 
 COMPONENTS = ["general", "math", "code"]
@@ -23,7 +23,8 @@ def models(tokenizer):
 
 @pytest.fixture(scope="module")
 def mixed(models, suite):
-    return Mixed(suite, COMPONENTS, np.column_stack([token_logs(suite, model) for model in models.values()]))
+    logs = [suite.logs(model, suite.mixable) for model in models.values()]
+    return Mixed(suite, COMPONENTS, {row: np.column_stack([each[row] for each in logs]) for row in suite.mixable})
 
 
 class MixedModel(nn.Module):
@@ -57,7 +58,8 @@ def test_one_component_alone_scores_exactly_as_itself(mixed, models, suite):
     corners = as_table({name: one_hot(COMPONENTS, name) for name in COMPONENTS})
     scores = mixed.scores(corners)
     for name, model in models.items():
-        assert (mixed.logs[:, COMPONENTS.index(name)] == mixed._mixed(corners.loc[[name]].to_numpy())[:, 0]).all()
+        for row, logs in mixed.logs.items():
+            assert (logs[:, COMPONENTS.index(name)] == mixed._mixed(row, corners.loc[[name]].to_numpy())[:, 0]).all()
         np.testing.assert_allclose(scores.loc[name], suite.measure(model), rtol=1e-13)
 
 
@@ -87,8 +89,7 @@ def test_many_mixtures_are_the_same_as_few(mixed, rng):
 
 
 def test_a_token_unlikely_under_all_is_not_lost(suite):
-    answers = sum(len(plan.answer_window) for plan in suite.live.plans.values())
-    logs = np.full((answers, 2), -900.0)  # exp(−900) is 0 in float64
+    logs = {row: np.full((suite.counts[row].sum(), 2), -900.0) for row in suite.mixable}  # exp(−900) is 0 in float64
     scores = Mixed(suite, ["a", "b"], logs).scores(as_table({"half": pd.Series({"a": 0.5, "b": 0.5})}))
     assert np.isfinite(scores.to_numpy()).all()
 
@@ -111,7 +112,7 @@ def test_tasks_without_likelihoods_are_refused_by_name(tokenizer, tmp_path):
     for name in ("writes", "likeliest"):
         other = Suite.build([name], tokenizer, context=CONTEXT, include_path=tmp_path)
         with pytest.raises(Refusal, match=f"{name} needs .* use merged proxies"):
-            Mixed(other, ["a"], np.zeros((4, 1)))
+            Mixed(other, ["a"], {name: np.zeros((4, 1))})
 
 
 def test_a_broken_component_is_refused(tokenizer, suite):
@@ -119,4 +120,4 @@ def test_a_broken_component_is_refused(tokenizer, suite):
     with torch.no_grad():
         broken.get_input_embeddings().weight.fill_(torch.nan)
     with pytest.raises(Refusal, match="not finite"):
-        token_logs(suite, broken)
+        suite.logs(broken, suite.mixable)

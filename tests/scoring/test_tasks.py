@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from fixtures_scoring import CONTEXT, NAMES, small_texts, written_tasks
 
-from demix_nb.scoring import Suite
+from demix_nb.scoring import Asked, Suite
 from demix_nb.store import Refusal
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -47,10 +47,17 @@ def test_subsets_are_seeded_and_the_key_tells_them_apart(tokenizer):
     assert chosen < {instance.args for instance in suites["limit"].loaded["gsm8k_bpb"].instances}
 
 
-def test_tasks_that_run_code_stay_off_unless_allowed(own_tasks, tokenizer):
-    with pytest.raises(Refusal, match="runs runs code that the model wrote; allow it by unsafe_code=True"):
-        Suite.build(["runs"], tokenizer, context=CONTEXT, include_path=own_tasks)
-    assert "runs" in Suite.build(["runs"], tokenizer, context=CONTEXT, include_path=own_tasks, unsafe_code=True).loaded
+@pytest.mark.parametrize(("unsafe_code", "allowed"), [(False, "1"), (True, None), (True, "0"), (True, "1")])
+def test_tasks_that_run_code_stay_off_unless_allowed_twice(unsafe_code, allowed, own_tasks, tokenizer, monkeypatch):
+    monkeypatch.delenv("HF_ALLOW_CODE_EVAL", raising=False)
+    if allowed:
+        monkeypatch.setenv("HF_ALLOW_CODE_EVAL", allowed)
+    how = {"context": CONTEXT, "include_path": own_tasks, "unsafe_code": unsafe_code}
+    if unsafe_code and allowed == "1":
+        assert "runs" in Suite.build(["runs"], tokenizer, **how).loaded
+    else:
+        with pytest.raises(Refusal, match="runs runs code .*; allow it by unsafe_code=True and HF_ALLOW_CODE_EVAL=1"):
+            Suite.build(["runs"], tokenizer, **how)
 
 
 @pytest.mark.slow
@@ -75,9 +82,11 @@ def test_the_names_by_which_tasks_were_asked_for_are_kept(suite):
 
 def test_families_given_go_before_what_a_task_says(own_tasks, tokenizer):
     how = {"context": CONTEXT, "include_path": own_tasks, "heldout": small_texts()}
-    tasks = Suite.build(["copy_words", "heldout"], tokenizer, families={"heldout_tales": "math"}, **how).tasks
-    assert tasks["family"].to_dict() == {"copy_words": "other", "heldout_tales": "math", "heldout_sums": "math"}
-    assert tasks.loc["copy_words", ["unit", "items", "version"]].tolist() == ["exact_match", 4, "2"]
+    names = ["copy_words", Asked("arc_easy_bpb", family="math"), "heldout"]
+    tasks = Suite.build(names, tokenizer, **how).tasks
+    families = {"copy_words": "other", "arc_easy_bpb": "math", "heldout_tales": "general", "heldout_sums": "math"}
+    assert tasks["family"].to_dict() == families
+    assert tasks.loc["copy_words", ["unit", "items", "version"]].tolist() == ["acc", 4, "2"]
 
 
 def test_held_out_text_is_used_whole_because_of_what_it_is_not_what_it_is_called(own_tasks, tokenizer):
