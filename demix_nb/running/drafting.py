@@ -84,9 +84,7 @@ Section = tuple[tuple[str, ...], dict[str, Any]]
 
 
 def _near(path: Path, home: Path) -> str:
-    """A path as the file writes it: relative where it lies beside the file, whole elsewhere."""
-    whole = path.parent.resolve() / path.name
-    return str(whole.relative_to(home) if whole.is_relative_to(home) else whole)
+    return studyfile.beside(path.parent.resolve() / path.name, home)
 
 
 def _to_train(found: Found, home: Path) -> list[Section]:

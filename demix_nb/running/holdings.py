@@ -5,7 +5,6 @@ from what there is: `STEPS` has a row for each, and says it in a line.
 """
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from demix_nb import given
+from demix_nb import given, studyfile
 from demix_nb.fidelity import MIN_REFERENCES
 from demix_nb.running import runner
 from demix_nb.running.given import Given
@@ -265,7 +264,7 @@ def _said(name: str, task: Task, opened: Given) -> str:
 
 def _short(path: Path, opened: Given) -> str:
     """A path as the study file would write it."""
-    return os.path.relpath(path, opened.path.resolve().parent)
+    return studyfile.beside(path.resolve(), opened.path.resolve().parent)
 
 
 __all__ = ["STEPS", "Holdings", "told"]

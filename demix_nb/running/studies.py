@@ -17,17 +17,23 @@ def _place(what: str) -> Any:
     return typer.Option(help=f"{what}, where more than one may be", show_default=False)
 
 
-@app.callback(invoke_without_command=True)
-def _top(
-    context: typer.Context,
-    schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of study files, for editors")] = False,
-) -> None:
-    if schema:
+def _schema(asked: bool) -> bool:
+    if asked:
         from demix_nb import studyfile
 
         print(studyfile.as_json())
-    elif context.invoked_subcommand is None:
-        print(context.get_help())
+        raise typer.Exit
+    return asked
+
+
+@app.callback(no_args_is_help=True)
+def _top(
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", callback=_schema, is_eager=True, help="print the JSON schema of study files"),
+    ] = False,
+) -> None:
+    pass  # what it has to say, its option says
 
 
 @app.command()
