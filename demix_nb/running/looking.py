@@ -110,7 +110,9 @@ def _checkpoints(places: list[Path]) -> tuple[dict[Path, Any], dict[Path, str]]:
 
 def _models(opened: Mapping[Path, Any], chosen: Mapping[str, Path]) -> dict[str, Any]:
     """The components, their base, and the folders of references and replicates among checkpoints."""
-    roles = {place: role for place in opened for role, called in ROLES.items() if called.fullmatch(place.parent.name)}
+    called = {place: next((role for role, name in ROLES.items() if name.fullmatch(place.parent.name)), None)
+              for place in opened}  # fmt: skip
+    roles = {place: role for place, role in called.items() if role}
     free = [place for place in opened if place not in roles]
     base = _same(free, chosen["base"]) if "base" in chosen else _base(free)
     group = _components([place for place in free if place != base], opened, chosen)
@@ -118,7 +120,7 @@ def _models(opened: Mapping[Path, Any], chosen: Mapping[str, Path]) -> dict[str,
         base = _start(free, group, opened)
     group = [place for place in group if place != base]
     given: dict[str, Path] = {}
-    for role in ROLES:
+    for role in reversed(ROLES):
         above = sorted({place.parent for place, one in roles.items() if one == role})
         if len(above) > 1:
             raise Refusal(f"{role} may be in {' or '.join(map(str, above))}; keep one under such a name")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fixtures_models import ARCHITECTURES, family
+from transformers import AutoModelForCausalLM
 
 from demix_nb import __main__, door, studyfile
 from demix_nb.running import holdings, runner
@@ -81,8 +82,9 @@ def test_all_of_a_study_is_told_in_eighty_columns(ours, capfd, monkeypatch):
     (ours / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     status, told = study(capfd, "check", ours / "study.yaml")
     assert status == 0 and max(map(len, told.splitlines())) <= 80
+    size = AutoModelForCausalLM.from_pretrained(ours / "law").num_parameters()
     lines = [" ".join(line.split()) for line in told.splitlines()]
-    for wanted in ("law legal 5,000 law", "components 2 × llama, 3,984 parameters, float32", "tokenizer base",
+    for wanted in ("law legal 5,000 law", f"components 2 × llama, {size:,} parameters, float32", "tokenizer base",
                    "references 4 as models, 1 with a second seed", "region law ≤ 0.25", "results in run",
                    "recipes 0.5 of the candidates, the rest news", "heldout a target text of 2 candidates",
                    "arc_easy_bpb reported family legal, limit 7", "lacks tokens of every candidate"):  # fmt: skip
