@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
 from demix_nb.intervals import interval, spearman
@@ -270,38 +269,3 @@ def tokens_to_reach(report: pd.DataFrame, measure: str) -> pd.DataFrame:
         beyond=np.select([others["value"] > value[-1], others["value"] < value[0]], ["above", "below"], ""),
     )
     return table.assign(ratio=table["trained_tokens"] / table["tokens"])
-
-
-def disagreement(one: Scored, other: Scored) -> pd.Series:
-    """Return how far two kinds lie apart about every mixture that both have, in standard deviations of the first.
-
-    The mean over families; 0 where families do not vary.
-    """
-    shared = one.scores.index.intersection(other.scores.index, sort=False)
-    first, second = one.of(shared).families, replace(other, tasks=one.tasks).of(shared).families
-    return ((first - second).abs() / first.std().where(lambda spread: spread > 0)).fillna(0.0).mean(axis=1)
-
-
-def telling(pool: pd.DataFrame, known: pd.DataFrame, n: int, *, disagreement: pd.Series | None = None) -> pd.DataFrame:
-    """Return the `n` mixtures of `pool` whose training would tell most beside those `known`, the most telling first.
-
-    Rule: next is always the mixture with the largest gap · (1 + d / d̄), its gap being the distance on √shares from the
-    nearest that is known or chosen, d its `disagreement`, how far two kinds of proxy lie apart there (None: all alike).
-    Where nothing is known, the one nearest to the pool's mean comes first. Raises Refusal when the pool has fewer than
-    `n`, and for a disagreement that is missing or negative.
-    """
-    if n > len(pool):
-        raise Refusal(f"{n} mixtures are asked for, the pool has {len(pool)}; draw more")
-    apart = pd.Series(0.0, pool.index) if disagreement is None else disagreement.reindex(pool.index)
-    if (odd := ~(apart >= 0)).any():
-        raise Refusal(f"the disagreement about {odd.idxmax()!r} is {apart[odd.idxmax()]}; give 0 or more for all")
-    weight, points, chosen = 1 + (apart / (apart.mean() or 1.0)).to_numpy(), np.sqrt(pool.to_numpy(float)), []
-    gap = -np.linalg.norm(points - points.mean(axis=0), axis=1) / weight  # what is most central is least below 0
-    if len(known):
-        gap = cdist(points, np.sqrt(known[list(pool)].to_numpy(float))).min(axis=1)
-    for _ in range(n):
-        chosen.append(int(np.argmax(gap * weight)))
-        fresh = cdist(points, points[chosen[-1:]])[:, 0]
-        gap = np.minimum(gap, fresh) if len(known) or len(chosen) > 1 else fresh
-        gap[chosen] = -1.0
-    return pool.iloc[chosen]

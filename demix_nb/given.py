@@ -3,7 +3,7 @@
 Every function takes the file and returns tables and folders; none opens a model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ class Models:
         """Mean size of their updates, each Σ|Θ−Θ_base| / (Σ|Θ|+Σ|Θ_base|) (DeMix eq. 4)."""
         return float(self.records["delta"].mean())
 
-    def of(self, names: Sequence[str]) -> "Models":
+    def of(self, names: Iterable[str]) -> "Models":
         """The models among these, by name."""
         kept = [name for name in names if name in self.mixtures.index]
         folders = {name: self.folders[name] for name in kept if name in self.folders}

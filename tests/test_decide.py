@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from demix_nb import decide
 from demix_nb.mixtures import average, one_hot, uniform
 from demix_nb.region import Region
+from demix_nb.scored import Scored
 from demix_nb.store import Refusal
 
 
@@ -157,3 +158,58 @@ def test_macro_loss_averages_families_in_their_units():
     assert decide.macro_loss(gradient, tasks)(SHARES)[0] == pytest.approx((g + (m + m2) / 2 + c) / 3)
     with pytest.raises(Refusal, match="'m' is no loss"):
         decide.macro_loss(gradient, tasks.assign(higher_is_better=tasks.index == "m"))
+
+
+# --- what to train next
+
+
+def nearest(row, others):
+    return min(float(np.sqrt(((np.sqrt(row) - np.sqrt(other)) ** 2).sum())) for other in others)
+
+
+@pytest.mark.parametrize("disagree", [False, True])
+def test_what_tells_most_is_farthest_from_all_that_is_known(rng, disagree):
+    """Against every choice tried one by one."""
+    pool = Region(list("abc")).draw(30, rng=rng)
+    known = Region(list("cab")).draw(3, rng=rng, prefix="k")
+    apart = pd.Series(rng.random(30), pool.index)[::-1] if disagree else None
+    have, expected = [row[list("abc")].to_numpy() for _, row in known.iterrows()], []
+    for _ in range(4):
+        value = {
+            name: nearest(row.to_numpy(), have) * (1 + apart[name] / apart.mean() if disagree else 1)
+            for name, row in pool.iterrows()
+            if name not in expected
+        }
+        expected.append(max(value, key=value.get))
+        have.append(pool.loc[expected[-1]].to_numpy())
+    assert list(decide.telling(pool, known, 4, disagreement=apart).index) == expected
+
+
+def test_where_nothing_is_known_the_middle_comes_first(rng):
+    pool = Region(list("abc")).draw(30, rng=rng)
+    roots = np.sqrt(pool)
+    first, second = decide.telling(pool, pd.DataFrame(), 2).index
+    assert first == ((roots - roots.mean()) ** 2).sum(axis=1).idxmin()
+    assert second == ((roots - roots.loc[first]) ** 2).sum(axis=1).idxmax()
+    assert set(decide.telling(pool, pool, 30).index) == set(pool.index)
+    flat = decide.telling(pool, pd.DataFrame(), 9, disagreement=pd.Series(0.0, pool.index))
+    assert flat.equals(decide.telling(pool, pd.DataFrame(), 9))
+
+
+def test_a_pool_too_small_and_a_disagreement_that_is_none_are_refused(rng):
+    pool = Region(list("abc")).draw(3, rng=rng)
+    with pytest.raises(Refusal, match="4 mixtures are asked for, the pool has 3"):
+        decide.telling(pool, pd.DataFrame(), 4)
+    with pytest.raises(Refusal, match="disagreement about 'm1' is nan"):
+        decide.telling(pool, pool, 1, disagreement=pd.Series({"m0": 1.0, "m2": 0.0}))
+
+
+def test_two_kinds_disagree_in_standard_deviations_of_the_first(rng):
+    mixtures = FREE.draw(20, rng=rng)
+    scores = pd.DataFrame(rng.random((20, len(TASKS))), mixtures.index, list(TASKS.index))
+    one = Scored(mixtures, scores, TASKS)
+    other = Scored(mixtures[::-1], (scores + scores.std() / 2)[::-1], TASKS)
+    apart = decide.disagreement(one, other)
+    assert list(apart.index) == list(mixtures.index) and (decide.disagreement(one, one) == 0).all()
+    means = (one.families - other.families.loc[mixtures.index]).abs() / one.families.std()
+    assert np.allclose(apart, means.mean(axis=1)) and apart.min() > 0.3

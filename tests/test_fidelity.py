@@ -6,7 +6,6 @@ import pytest
 from scipy.stats import spearmanr
 
 from demix_nb import fidelity
-from demix_nb.region import Region
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
 
@@ -197,50 +196,6 @@ def test_each_group_has_the_report_of_its_tasks(references, rng):
     assert set(found["suite"]) == {"all", "some"}
     empty = fidelity.report_groups(kinds, NOTHING, groups, rng=rng)
     assert empty.empty and list(empty) == list(found)
-
-
-# --- what to train next
-
-
-def nearest(row, others):
-    return min(float(np.sqrt(((np.sqrt(row) - np.sqrt(other)) ** 2).sum())) for other in others)
-
-
-@pytest.mark.parametrize("disagree", [False, True])
-def test_what_tells_most_is_farthest_from_all_that_is_known(rng, disagree):
-    """Against every choice tried one by one."""
-    pool = Region(list("abc")).draw(30, rng=rng)
-    known = Region(list("cab")).draw(3, rng=rng, prefix="k")
-    apart = pd.Series(rng.random(30), pool.index)[::-1] if disagree else None
-    have, expected = [row[list("abc")].to_numpy() for _, row in known.iterrows()], []
-    for _ in range(4):
-        value = {
-            name: nearest(row.to_numpy(), have) * (1 + apart[name] / apart.mean() if disagree else 1)
-            for name, row in pool.iterrows()
-            if name not in expected
-        }
-        expected.append(max(value, key=value.get))
-        have.append(pool.loc[expected[-1]].to_numpy())
-    assert list(fidelity.telling(pool, known, 4, disagreement=apart).index) == expected
-
-
-def test_where_nothing_is_known_the_middle_comes_first(rng):
-    pool = Region(list("abc")).draw(30, rng=rng)
-    roots = np.sqrt(pool)
-    first, second = fidelity.telling(pool, pd.DataFrame(), 2).index
-    assert first == ((roots - roots.mean()) ** 2).sum(axis=1).idxmin()
-    assert second == ((roots - roots.loc[first]) ** 2).sum(axis=1).idxmax()
-    assert set(fidelity.telling(pool, pool, 30).index) == set(pool.index)
-    flat = fidelity.telling(pool, pd.DataFrame(), 9, disagreement=pd.Series(0.0, pool.index))
-    assert flat.equals(fidelity.telling(pool, pd.DataFrame(), 9))
-
-
-def test_a_pool_too_small_and_a_disagreement_that_is_none_are_refused(rng):
-    pool = Region(list("abc")).draw(3, rng=rng)
-    with pytest.raises(Refusal, match="4 mixtures are asked for, the pool has 3"):
-        fidelity.telling(pool, pd.DataFrame(), 4)
-    with pytest.raises(Refusal, match="disagreement about 'm1' is nan"):
-        fidelity.telling(pool, pool, 1, disagreement=pd.Series({"m0": 1.0, "m2": 0.0}))
 
 
 # --- trust and cost

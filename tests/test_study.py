@@ -65,10 +65,10 @@ def test_models_are_trained_once_under_their_role_and_budget(small_study):
 
 def brought(small_study, folder, **more):
     """The models of the small study as somebody else's: a study file, checked at the door, in a run's folder."""
-    text = {"general": "heldout.jsonl", "math": "heldout.jsonl", "code": "heldout.jsonl"}
     folder.mkdir(parents=True)
-    lines = small_study.heldout.heldout["math"][:3]
-    (folder / "heldout.jsonl").write_text("\n".join(json.dumps({"text": line}) for line in lines))
+    text = {name: f"{name}.jsonl" for name in small_study.candidates}
+    for name, documents in small_study.heldout.heldout.items():
+        (folder / text[name]).write_text("\n".join(json.dumps({"text": document}) for document in documents))
     content = {
         "candidates": {name: {"component": str(path)} for name, path in small_study.components.folders.items()},
         "base": str(small_study.file.base), "window": 32, "tasks": [{"heldout": text}],
