@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from demix_nb import NOTEBOOKS, ROOT, RUNS, __version__
-from demix_nb.running import letters, stopping
+from demix_nb.running import letters, stopping, studies
 
 ABOUT = "Find the data mixture for language-model pre-training before the training run is spent."
 
@@ -36,6 +36,7 @@ class Door(TyperGroup):
 
 
 app = typer.Typer(cls=Door, help=ABOUT, pretty_exceptions_enable=False)
+app.add_typer(studies.app, name="study")
 
 
 def _steps(incomplete: str) -> list[str]:

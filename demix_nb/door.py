@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from demix_nb import DATA, given, store, studyfile
+from demix_nb import DATA, given, store, studyfile, textfiles
 from demix_nb.ranges import near
 from demix_nb.schemas import BESIDE_FAMILIES
 from demix_nb.store import Refusal
@@ -62,6 +62,14 @@ def candidates(file: StudyFile) -> pd.DataFrame:
     return pd.DataFrame(
         {"family": file.families, "tokens": dict(zip(file.candidates, tokens, strict=True))}
     ).rename_axis("candidate")
+
+
+def to_train(file: StudyFile) -> list[str]:
+    """Return the candidates that notebook 01 will train components of; raises Refusal as `textfiles.texts`."""
+    place = file.training["corpora"]
+    if place == studyfile.BUILTIN:
+        return list(store.read(DATA / "results" / "laptop" / "corpora.csv", "corpora").index)
+    return list(textfiles.texts(place))
 
 
 def named_files(file: StudyFile) -> list[Path]:
@@ -147,6 +155,7 @@ def _names(file: StudyFile) -> Iterator[str]:
 
 def _paths(file: StudyFile) -> Iterator[str]:
     if file.to_train:
+        to_train(file)
         return
     for path in named_files(file):
         if not path.exists():
@@ -160,6 +169,7 @@ def _models(file: StudyFile) -> Iterator[str]:
     from demix_nb.devices import resolve
     from demix_nb.merging.alike import open_alike
     from demix_nb.merging.folders import by_name
+    from demix_nb.merging.tokens import difference
 
     folders = by_name(file.folders) | ({"(base)": file.base} if file.base else {})
     open_alike(folders)
@@ -170,6 +180,8 @@ def _models(file: StudyFile) -> Iterator[str]:
             open_alike(
                 {first: file.folders[first]} | {f"reference {name}": path for name, path in models.folders.items()}
             )
+    if file.tokenizer and (differs := difference(next(iter(file.folders.values())), file.tokenizer)):
+        yield f"the tokenizer is not that of the components: {differs}; name theirs, or none"
     resolve(file.model.dtype, file.model.device, list(file.folders.values()))
     longest = given.longest(next(iter(file.folders.values())))
     windows = {"window": file.window} | {f"tasks.{name}.window": task.window for name, task in file.asked}
@@ -222,7 +234,24 @@ def _tables(file: StudyFile) -> Iterator[str]:
     if file.references and not file.folders:
         given.references(file, list(file.candidates), given.runs(file, list(file.candidates)).tasks)
     elif file.references:
-        given.references(file, list(file.candidates), None)
+        given.references(file, list(file.candidates), _rows(file))
+
+
+def _rows(file: StudyFile) -> pd.DataFrame | None:
+    """The rows of the task table that models will have, and whether they steer; None where only loading could tell."""
+    from demix_nb.scoring.library import TASKS, check_names
+
+    steers: dict[str, bool] = {}
+    for name, task in file.asked:
+        if name == HELDOUT:
+            steers |= {f"{HELDOUT}_{one}": task.target for one in given.heldout(file, list(file.candidates))}
+        elif (tasks := check_names([name], file.include_path or TASKS)[name]) is None:
+            return None
+        elif len(task.metric) > 1:
+            steers |= {f"{one}/{metric}": task.target for one in tasks for metric in task.metric}
+        else:
+            steers |= dict.fromkeys(tasks, task.target)
+    return pd.DataFrame({"target": steers})
 
 
 def _allowed(file: StudyFile) -> Iterator[str]:

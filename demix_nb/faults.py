@@ -4,11 +4,15 @@ pydantic finds every fault and describes it for programmers; whoever wrote a fil
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
+from demix_nb import sheets
 from demix_nb.ranges import near
+from demix_nb.store import Refusal
 
 LIMITS = {
     "greater_than_equal": ("ge", "at least"),
@@ -20,8 +24,8 @@ KINDS |= {"model": "a mapping", "dict": "a mapping", "list": "a list", "string":
 
 
 def told(error: ValidationError, kind: type[BaseModel], where: str = "") -> str:
-    """Return the first fault that was found in a `kind`, which stands at `where` in its file."""
-    problem = error.errors()[0]
+    """Return the first fault that was found in a `kind`, which stands at `where` in its file; misspelt keys first."""
+    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     path = [str(part) for part in problem["loc"] if not _of_union(part)]
     before = [where] if where else []
     if problem["type"] == "extra_forbidden":
@@ -35,6 +39,20 @@ def told(error: ValidationError, kind: type[BaseModel], where: str = "") -> str:
     held = problem["input"]
     shown = repr(held) if isinstance(held, str | int | float | None) else f"a {type(held).__name__}"
     return f"{at} is {shown}; it must be {_remedy(problem)}"
+
+
+def refuse_tags(path: Path) -> None:
+    """Raise Refusal for YAML with a tag, by its line, and for what is no YAML; nothing is constructed of it."""
+    try:
+        for event in yaml.parse(sheets.text(path), yaml.BaseLoader):
+            if (tag := getattr(event, "tag", None)) and tag != "!":
+                raise Refusal(
+                    f"{path.name}: line {event.start_mark.line + 1} has the YAML tag {tag!r}; write plain values"
+                )
+    except yaml.YAMLError as error:
+        raise Refusal(
+            f"{path.name} cannot be read ({' '.join(str(error).split())}); check it where it says so"
+        ) from error
 
 
 def _of_union(part: object) -> bool:

@@ -27,6 +27,7 @@ from demix_nb.store import Refusal
 NAME = "study.yaml"
 EMPTY = ("", "~", "null", None)  # how YAML spells nothing
 HELDOUT = "heldout"  # the entry of `tasks` that is held-out text
+TEXTS, BUILTIN = ("corpora", "families"), "builtin"  # of `training`: its places, and the word for the text that we have
 
 
 def _at_home(path: Path, info: Any) -> Path:
@@ -186,7 +187,7 @@ def read(path: str | Path) -> StudyFile:
     path = Path(path)
     if not path.is_file():
         raise Refusal(f"no study file at {path}; write one by `demix-nb study init FOLDER`")
-    _refuse_tags(path)
+    faults.refuse_tags(path)
     return parse(sheets.mapping(path), path)
 
 
@@ -200,7 +201,15 @@ def parse(content: Mapping[str, Any], path: Path) -> StudyFile:
         raise Refusal(f"{path.name}: {faults.told(error, StudyFile)}") from error
     except Refusal as refusal:
         raise Refusal(f"{path.name}: {refusal}") from refusal
-    return file.model_copy(update={"tasks": entries})
+    return file.model_copy(update={"tasks": entries, "training": _placed(file, home["home"])})
+
+
+def _placed(file: StudyFile, home: Path) -> dict[str, Any] | None:
+    """What notebook 01 is told, with whole paths."""
+    if not file.to_train:
+        return file.training
+    places = {name: file.training[name] for name in TEXTS if file.training.get(name, BUILTIN) != BUILTIN}
+    return file.training | {name: str(home / Path(str(said)).expanduser()) for name, said in places.items()}
 
 
 def _whole(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,34 +251,25 @@ def _relative(value: Any, home: Path) -> Any:
         return {key: _relative(one, home) for key, one in value.items()}
     if isinstance(value, list):
         return [_relative(one, home) for one in value]
-    inside = isinstance(value, str) and Path(value).is_absolute() and Path(value).is_relative_to(home)
-    return str(Path(value).relative_to(home)) if inside else value
+    return beside(Path(value), home) if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def _refuse_tags(path: Path) -> None:
-    try:
-        for event in yaml.parse(sheets.text(path), yaml.BaseLoader):
-            if (tag := getattr(event, "tag", None)) and tag != "!":
-                raise Refusal(
-                    f"{path.name}: line {event.start_mark.line + 1} has the YAML tag {tag!r}; write plain values"
-                )
-    except yaml.YAMLError as error:
-        raise Refusal(
-            f"{path.name} cannot be read ({' '.join(str(error).split())}); check it where it says so"
-        ) from error
+def beside(path: Path, home: Path) -> str:
+    """Return a whole path as a file in the folder `home` writes it: relative where it lies beside the file."""
+    return str(path.relative_to(home) if path.is_relative_to(home) else path)
 
 
 # --- one entry of `tasks`
 
 
-def _entry(one: str | dict[str, Any], file: StudyFile, home: dict[str, Path]) -> str | dict[str, Task]:
+def _entry(one: str | dict[str, Any], file: StudyFile, home: dict[str, Path]) -> dict[str, Task]:
     """An entry with what is said of it typed; the held-out text's files may stand for all of it."""
-    if isinstance(one, str):
-        return one
+    one = {one: {}} if isinstance(one, str) else one
     if len(one) != 1:
         raise Refusal(f"an entry of tasks names {' and '.join(map(repr, one)) or 'nothing'}; begin each with a dash")
     [(name, said)] = one.items()
-    files = isinstance(said, str) or (isinstance(said, dict) and said and set(said) <= {*file.candidates})
+    named = set(said) if isinstance(said, dict) else set()
+    files = isinstance(said, str) or (named and (named <= set(file.candidates) or not named <= set(Task.model_fields)))
     if name == HELDOUT and files:
         said = {"text": said}
     try:

@@ -6,11 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from demix_nb import door, textfiles
+from demix_nb import door
 from demix_nb.store import Refusal, content_hash
 from demix_nb.studyfile import StudyFile, dumped
 
-TEXTS = ("corpora", "families")  # of `training`, places relative to the file
 APART = (
     "candidates",
     "components",
@@ -41,7 +40,7 @@ class Given:
     @property
     def candidates(self) -> list[str]:
         """The candidates' names."""
-        return list(self.file.candidates) or list(textfiles.texts(self._place("corpora")))
+        return list(self.file.candidates) or door.to_train(self.file)
 
     @property
     def parameters(self) -> dict[str, object]:
@@ -49,16 +48,12 @@ class Given:
         if not self.file.to_train:
             return {}
         told: dict[str, object] = {**self.file.training}
-        told |= {name: str(self._place(name)) for name in TEXTS if name in told}
         more = {"general": self.file.general, "beta": self.file.beta, "context": self.file.window}
         if twice := [name for name in (*more, "sections") if name in told]:
             raise Refusal(f"{self.path.name}: training has {twice[0]!r}, which stands beside it; move it there")
         said = {name: value for name, value in more.items() if value is not None}
         sections = {name: value for name, value in dumped(self.file).items() if name not in APART}
         return told | said | {"sections": sections}
-
-    def _place(self, name: str) -> Path:
-        return self.path.resolve().parent / str(self.file.training[name])
 
     @cached_property
     def fingerprint(self) -> str:

@@ -229,6 +229,9 @@ def _check_given(
         return
     if odd := [step for step in parameters if STEPS[step].makes == "study" and not given.file.to_train]:
         raise Refusal(f"{given.path.name} has models or runs already, so {odd[0]} has nothing to make; leave it out")
+    if strangers := [name for name in given.parameters if name not in together]:
+        told = f"{given.path.name}: training has {strangers[0]!r}, which no step takes"
+        raise Refusal(f"{told}; {closest(strangers[0], sorted(together))}")
     named(together, given.candidates)
     if changed := given.check(together, asked=asked) if "workers" in together else {}:
         for values in parameters.values():

@@ -49,14 +49,18 @@ def load_tasks(names: Sequence[str], include_path: str | Path = TASKS) -> BySuit
     return found
 
 
-def check_names(names: Sequence[str], include_path: str | Path = TASKS) -> None:
-    """Refuse a name that stands for no task, with the nearest that do; no task's data is loaded."""
+def check_names(names: Sequence[str], include_path: str | Path = TASKS) -> dict[str, list[str] | None]:
+    """Return name → the tasks it stands for, None of a group; no task's data is loaded.
+
+    Raises Refusal for a name that stands for no task, with the nearest that do.
+    """
     folder = Path(include_path).resolve()
     if not folder.is_dir():
         raise Refusal(f"no folder of tasks at {include_path}; give include_path=, a folder of lm-eval task files")
     own = _survey(folder) if folder != TASKS.resolve() else {}
-    for name in names:
-        _manager(name, own, str(folder))
+    entries = {name: _manager(name, own, str(folder)).task_index[name] for name in names}
+    kinds = {Kind.TAG: lambda entry: sorted(entry.tags), Kind.GROUP: lambda _: None}
+    return {name: kinds.get(entry.kind, lambda entry: [entry.name])(entry) for name, entry in entries.items()}
 
 
 def rules(task: Task) -> dict[str, object]:
