@@ -88,9 +88,10 @@ class Facts:
         return 1.0 if self.file.beta is None else self.file.beta
 
     @property
-    def budget(self) -> float:
-        """Tokens that a component is trained on; NaN where nobody said."""
-        return float((self.file.training or {}).get("tokens", "nan"))
+    def budget(self) -> float | None:
+        """Tokens that a component is trained on; None where nobody said."""
+        told = (self.file.training or {}).get("tokens")
+        return None if told is None else float(told)
 
     @property
     def kinds(self) -> tuple[str, ...]:

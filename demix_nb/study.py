@@ -186,7 +186,7 @@ class Study(Facts):
 
     def cost(self, kind: str, *, searched: int = 0, budget: float = 1.0, references: int = 0) -> float:
         """Return the training tokens of a search with this kind of proxy, see `Kind.cost`; NaN where nobody said."""
-        sizes = {"candidates": len(self.candidates), "tokens": self.budget}
+        sizes = {"candidates": len(self.candidates), "tokens": self.budget or np.nan}
         return KINDS[kind].cost(**sizes, searched=searched, budget=budget, references=references)
 
     # --- really trained models
