@@ -162,7 +162,8 @@ class Study(Facts):
         """Measure stored models on the suite, once ever; of those known by their scores alone, these are taken."""
         if not models.folders:
             tasks = self.tasks[self.tasks.index.isin(models.scores.columns)] if len(models) else self.tasks
-            return Scored(models.mixtures, models.scores.reindex(columns=tasks.index).astype(float), tasks)
+            scores = models.scores.reindex(models.mixtures.index, columns=tasks.index).astype(float)
+            return Scored(models.mixtures, scores.rename_axis(index="mixture", columns=None), tasks)
         scores = self.store.scores(Checkpoints(models.folders), self.suite)
         return Scored(models.mixtures.loc[scores.index], scores, self.tasks)
 

@@ -8,7 +8,7 @@ Source: Gao et al., lm-evaluation-harness 0.4.13; what is fast about it is in `r
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,10 +94,8 @@ class Suite:
             found = find([*dict.fromkeys(each.name for each in asked)], heldout, include_path)
             how = wanted(asked, found)
             loaded = {name: task for tasks in found.values() for name, task in tasks.items()}
-            for name, task in loaded.items():
-                permit(name, task, unsafe_code)
-            rows = [prepare(name, task, live, how[name], limit=limit, seed=seed) for name, task in loaded.items()]
-        facts = _table(rows)
+            permit(loaded, unsafe_code)
+            facts = _table(prepare(name, loaded[name], live, how[name], limit, seed) for name in loaded)
         keys, counts = _keys(facts, loaded, live)
         mixable, of = list(facts.index[facts.pop("mixable")]), facts.pop("of").to_dict()
         return cls(facts, keys, mixable, of, counts, live, loaded, unsafe_code)
@@ -168,11 +166,13 @@ class Suite:
             model.train(training)
 
 
-def _table(rows: Sequence[Mapping[str, Mapping]]) -> pd.DataFrame:
-    named = [name for some in rows for name in some]
-    if twice := [name for name in named if named.count(name) > 1]:
-        raise Refusal(f"{twice[0]!r} is a task and a metric of another; rename the task")
-    table = pd.DataFrame.from_dict({name: row for some in rows for name, row in some.items()}, orient="index")
+def _table(tasks: Iterable[Mapping[str, Mapping]]) -> pd.DataFrame:
+    found: dict[str, Mapping] = {}
+    for rows in tasks:
+        if twice := found.keys() & rows.keys():
+            raise Refusal(f"{min(twice)!r} is a task and a metric of another; rename the task")
+        found |= rows
+    table = pd.DataFrame.from_dict(found, orient="index")
     check_families(table["family"])
     return table.rename_axis("task")
 

@@ -74,13 +74,14 @@ def wanted(asked: Sequence[Asked], found: BySuite) -> dict[str, Asked]:
     return how
 
 
-def permit(name: str, task: Task, unsafe_code: bool) -> None:
-    """Refuse a task that runs what a model wrote, without permission, or shows what a language model cannot see."""
+def permit(tasks: Mapping[str, Task], unsafe_code: bool) -> None:
+    """Refuse tasks that run what a model wrote, without permission, or show what a language model cannot see."""
     allowed = unsafe_code and os.environ.get("HF_ALLOW_CODE_EVAL") == "1"  # the latter as HF's `code_eval` wants it
-    if getattr(task, "UNSAFE_CODE", False) and not allowed:
-        raise Refusal(f"{name} {CODE}")
-    if getattr(task, "MULTIMODAL", False):
-        raise Refusal(f"{name} shows images or plays sounds, which a language model does not take; leave it out")
+    for name, task in tasks.items():
+        if getattr(task, "UNSAFE_CODE", False) and not allowed:
+            raise Refusal(f"{name} {CODE}")
+        if getattr(task, "MULTIMODAL", False):
+            raise Refusal(f"{name} shows images or plays sounds, which a language model does not take; leave it out")
 
 
 def _heldout_task(candidate: str, family: str, documents: Sequence[str]) -> ConfigurableTask:
@@ -107,7 +108,7 @@ def _texts(documents: list[str], **_metadata: object) -> dict:
 
 
 def prepare(
-    name: str, task: Task, live: LiveModel, asked: Asked, *, limit: int | None, seed: int
+    name: str, task: Task, live: LiveModel, asked: Asked, limit: int | None, seed: int
 ) -> dict[str, dict[str, object]]:
     """Settle a task's documents and requests; return its rows of the task table. Raises Refusal as `Suite.build`.
 

@@ -105,7 +105,8 @@ def test_tasks_without_likelihoods_are_refused_by_name(tokenizer, tmp_path):
         f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/items.json}}}}\ntest_split: test\n"
         "doc_to_text: question\ndoc_to_target: answer\n"
     )
-    (tmp_path / "writes.yaml").write_text(f"task: writes\noutput_type: generate_until\n{common}")
+    short = "generation_kwargs: {until: [q], max_gen_toks: 4}\n"
+    (tmp_path / "writes.yaml").write_text(f"task: writes\noutput_type: generate_until\n{common}{short}")
     (tmp_path / "likeliest.yaml").write_text(
         f"task: likeliest\noutput_type: loglikelihood\n{common}metric_list: [{{metric: acc}}]\n"
     )

@@ -56,7 +56,7 @@ def test_tasks_that_run_code_stay_off_unless_allowed_twice(unsafe_code, allowed,
     if unsafe_code and allowed == "1":
         assert "runs" in Suite.build(["runs"], tokenizer, **how).loaded
     else:
-        with pytest.raises(Refusal, match="runs runs code .*; allow it by unsafe_code=True and HF_ALLOW_CODE_EVAL=1"):
+        with pytest.raises(Refusal, match=r"runs runs code .*; allow it by unsafe_code=True and HF_ALLOW_CODE_EVAL=1"):
             Suite.build(["runs"], tokenizer, **how)
 
 
