@@ -68,7 +68,7 @@ def _remedy(problem: Mapping[str, Any]) -> str:
         return "a share, between 0 and 1" if share else f"{word} {limit:g}"
     if problem["type"] == "literal_error":
         return problem["ctx"]["expected"]
-    return next((word for kind, word in KINDS.items() if problem["type"].startswith(kind)), problem["msg"])
+    return KINDS.get(problem["type"].partition("_")[0], problem["msg"])
 
 
 def _fields(kind: type[BaseModel], path: Sequence[str]) -> list[str]:

@@ -163,6 +163,13 @@ REFUSED = {
         models(references={"mixtures": "mixtures.csv", "scores": "scores.csv"}), r"scores\.csv.*'x_loss' is no task"),
     "reference without the scores that steer": (
         models(references={"mixtures": "mixtures.csv", "scores": "half.csv"}), r"half\.csv.*'heldout_b'"),
+    "reference scores without a member of a tag": (
+        models(tasks=["nine"], references={"mixtures": "mixtures.csv", "scores": "nine.csv"}),
+        r"nine\.csv.*no scores of 'gsm8k_bpb', which steers"),
+    "reference scores by metric": (
+        models(tasks=[{"arc_easy_acc": {"metric": ["acc", "acc_norm"]}}],
+               references={"mixtures": "mixtures.csv", "scores": "nine.csv"}),
+        r"'arc_easy_bpb' is no task of the study.*arc_easy_acc/acc, arc_easy_acc/acc_norm"),
     "reference scores that are none": (
         models(references={"mixtures": "mixtures.csv", "scores": "nan_scores.csv"}), r"nan_scores\.csv.*'r2'.*'nan'"),
     "unknown task of runs": (tables(tasks=["x_los"]), r"'x_los'; did you mean 'x_loss'\?"),
@@ -196,6 +203,7 @@ TABLES = {
     "half": "mixture,heldout_a\nr1,1\nr2,3\nr3,5\n",
     "nan": SCORES.replace("3,4", "3,nan"),
     "nan_scores": "mixture,heldout_a,heldout_b\nr1,1,2\nr2,3,nan\nr3,5,6\n",
+    "nine": "mixture,arc_easy_bpb\nr1,1\nr2,3\nr3,5\n",
     "twice": f"{SCORES}r2,3,5\n",
     "odd": "mixture,oddity\nr1,1\nr2,2\nr3,3\n",
 }

@@ -124,8 +124,10 @@ def _references(found: Found, home: Path, higher_is_better: bool | None) -> list
 
 def _of_tables(found: Found, home: Path, higher_is_better: bool | None) -> list[Section]:
     families = _families(found)
-    lines = {"candidates": {name: {"family": family} for name, family in families.items()}} if families else {}
-    return [((TOKENS,), lines), *_runs("proxies", found, home, higher_is_better)]
+    names = reading.mixtures(found.mixtures)[0].columns
+    lines = {name: {"family": families[name]} if name in families else {} for name in names}
+    asked = (TOKENS, *(() if families else (FAMILY,)))
+    return [(asked, {"candidates": lines}), *_runs("proxies", found, home, higher_is_better)]
 
 
 def _runs(key: str, found: Found, home: Path, higher_is_better: bool | None) -> list[Section]:

@@ -71,7 +71,8 @@ class Given:
         """Return the parameters that it changes: as many workers as there are GPUs, if nobody `asked` for a number."""
         if not self.file.folders:
             return {}
-        from demix_nb.devices import resolve, workers
+        from demix_nb.devices import device_class, resolve, workers
 
         _, device = resolve(self.file.model.dtype, self.file.model.device, list(self.file.folders.values()))
-        return {"workers": workers(values["workers"] if asked else 0, device)} if device.startswith("cuda") else {}
+        on_gpus = device_class(device) == "cuda"
+        return {"workers": workers(values["workers"] if asked else 0, device)} if on_gpus else {}

@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from demix_nb import longsheets, reading, scoresheets, sheets, textfiles
+from demix_nb import longsheets, reading, scoresheets, sheets, studyfile, textfiles
 from demix_nb.store import Refusal
 
 MOST = 10**8  # bytes of a file that may be a table; text is larger
@@ -80,10 +80,11 @@ def look(folder: Path, chosen: Mapping[str, Path]) -> Found:
 
 
 def _folders(folder: Path, depth: int = 0) -> Iterator[Path]:
+    """A folder and those in it, but hidden ones and the results of other studies."""
     yield folder
     if depth < DEPTH:
         for one in sorted(folder.iterdir()):
-            if one.is_dir() and not one.name.startswith((".", "_")):
+            if one.is_dir() and one.name[0] not in "._" and not (one / studyfile.NAME).exists():
                 yield from _folders(one, depth + 1)
 
 
@@ -175,7 +176,7 @@ def _start(places: list[Path], group: list[Path], opened: Mapping[Path, Any]) ->
     if len(group) < 3:
         return None
     heads = {place: _shared(group, place) for place in group}
-    return next((place for place, head in heads.items() if head and not place.name.startswith(head)), None)
+    return next((place for place, head in heads.items() if place.name.removeprefix(head) == place.name and head), None)
 
 
 def _shared(group: list[Path], odd: Path) -> str:
@@ -217,7 +218,7 @@ def _tables(places: list[Path], candidates: list[str], chosen: Mapping[str, Path
 
 
 def _is_table(path: Path) -> bool:
-    return path.name.lower().removesuffix(".gz").endswith((*sheets.TABLES, *sheets.MAPPINGS))
+    return Path(path.name.lower().removesuffix(".gz")).suffix in (*sheets.TABLES, *sheets.MAPPINGS)
 
 
 def _alone(shares: Mapping[Path, Any], candidates: list[str]) -> dict[str, Path]:

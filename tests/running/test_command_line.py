@@ -29,7 +29,7 @@ def test_a_bare_command_is_help(capsys):
     assert __main__.main(["--version"]) == 0 and capsys.readouterr().out == f"demix-nb {__version__}\n"
 
 
-@pytest.mark.parametrize("asked", [["--help"], ["run", "--help"], ["--version"]])
+@pytest.mark.parametrize("asked", [["--help"], ["run", "--help"], ["study", "init", "--help"], ["--version"]])
 def test_help_imports_nothing_heavy(asked):
     code = f"import sys; from demix_nb.__main__ import main; main({asked}); print('loaded:', *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -66,6 +66,8 @@ REFUSED = {
     "params": ["params", "nothing"],
     "figures": ["figures", "--run-dir", "{empty}"],
     "report": ["report", "--run-dir", "{empty}"],
+    "study check": ["study", "check", "{file}"],
+    "study init": ["study", "init", "{empty}"],
     "doctor": ["doctor", "{empty}"],
     "doctor, text": ["doctor", "{empty}", "--text", "{empty}/none.txt"],
     "doctor, base": ["doctor", "{empty}", "{empty}", "--base", "{file}"],

@@ -94,7 +94,9 @@ def test_all_of_a_study_is_told_in_eighty_columns(ours, capfd, monkeypatch):
 
 def test_a_study_of_tables_is_told(tmp_path, capfd):
     folder = tables(tmp_path / "runs")
+    (folder / "families.yml").write_text("law: legal\n")
     assert study(capfd, "init", folder)[0] == 0
+    assert studyfile.read(folder / "study.yaml").families == {"law": "legal", "news": "news"}
     status, told = study(capfd, "check", folder / "study.yaml")
     assert status == 0 and re.search(r"x_loss +a target +lower is better", told)
     assert "4 scored mixtures" in told and "nothing to merge" in told and "component " not in told
@@ -240,6 +242,14 @@ def test_a_direction_that_names_do_not_tell_is_asked_for(tmp_path, capfd):
     (folder / "study.yaml").unlink()
     assert study(capfd, "init", folder, "--higher-is-better")[0] == 0
     assert door.open_study(folder / "study.yaml").proxies.higher_is_better is True
+
+
+def test_results_of_another_study_are_passed_over(tmp_path, capfd):
+    folder = tables(tmp_path / "runs")
+    tables(folder / "run", later=SCORES)
+    (folder / "run" / "study.yaml").write_text("proxies: {mixtures: mixtures.csv, scores: scores.csv}\n")
+    assert study(capfd, "init", folder)[0] == 0
+    assert studyfile.read(folder / "study.yaml").proxies.scores == folder / "scores.csv"
 
 
 def test_several_pairs_of_tables_are_asked_back(tmp_path, capfd):
