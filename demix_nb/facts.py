@@ -26,13 +26,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """A study's folder; `given`: a folder whose tables are read in place of the study's own."""
+class Tables:
+    """A study's folder, its tables by name; `given`: a folder whose tables are read in place of the study's own."""
 
     folder: Path
     given: Path | None = None
-
-    # --- tables
 
     @property
     def tables(self) -> Path:
@@ -49,6 +47,36 @@ class Facts:
 
     def __contains__(self, name: str) -> bool:
         return ((self.given or self.tables) / f"{name}.csv").is_file()
+
+    # --- what is shown and kept
+
+    def figure(self, name: str, **extra: Any) -> "Figure":
+        """Draw a figure of the gallery from this study's tables, keep it as `figures/<name>.png`, and return it."""
+        from demix_nb.figures import gallery
+
+        return gallery.draw(name, self.__getitem__, self.folder / "figures", **extra)
+
+    def answer(self, facts: Mapping[str, Any]) -> Path:
+        """Write `mixture.yaml`, the study's answer, whole or not at all."""
+        path = self.folder / "mixture.yaml"
+        with store.atomic(path) as temporary:
+            temporary.write_text(yaml.safe_dump(dict(facts), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        return path
+
+    def summarise(self, step: str, results: Mapping[str, object]) -> pd.DataFrame:
+        """Write `summary/<step>.csv`, the step's lines in the closing table of `demix-nb run`, and return it.
+
+        A result that is empty ("") has nothing to tell and is left out.
+        """
+        told = {name: str(value) for name, value in results.items() if value != ""}
+        frame = pd.DataFrame({"value": list(told.values())}, index=list(told))
+        store.write(frame.rename_axis("result"), self.folder / "summary" / f"{step}.csv", "summary")
+        return frame
+
+
+@dataclass(frozen=True)
+class Facts(Tables):
+    """What a study file and the tables say: candidates, families, tokens, region, and mixtures of them."""
 
     def scored(self, name: str, mixtures: str | None = None, tasks: pd.DataFrame | None = None) -> Scored:
         """Return `<name>_scores` of `<mixtures or name>_mixtures`, on the ranked tasks or on `tasks`."""
@@ -164,28 +192,3 @@ class Facts:
     def read_mixtures(self, path: str | Path) -> tuple[pd.DataFrame, list[str]]:
         """Read mixtures of these candidates as people have them (`reading.mixtures`): a table, and notes of repairs."""
         return reading.mixtures(path, self.candidates, folders=self.file.folders)
-
-    # --- what is shown and kept
-
-    def figure(self, name: str, **extra: Any) -> "Figure":
-        """Draw a figure of the gallery from this study's tables, keep it as `figures/<name>.png`, and return it."""
-        from demix_nb.figures import gallery
-
-        return gallery.draw(name, self.__getitem__, self.folder / "figures", **extra)
-
-    def answer(self, facts: Mapping[str, Any]) -> Path:
-        """Write `mixture.yaml`, the study's answer, whole or not at all."""
-        path = self.folder / "mixture.yaml"
-        with store.atomic(path) as temporary:
-            temporary.write_text(yaml.safe_dump(dict(facts), sort_keys=False, allow_unicode=True), encoding="utf-8")
-        return path
-
-    def summarise(self, step: str, results: Mapping[str, object]) -> pd.DataFrame:
-        """Write `summary/<step>.csv`, the step's lines in the closing table of `demix-nb run`, and return it.
-
-        A result that is empty ("") has nothing to tell and is left out.
-        """
-        told = {name: str(value) for name, value in results.items() if value != ""}
-        frame = pd.DataFrame({"value": list(told.values())}, index=list(told))
-        store.write(frame.rename_axis("result"), self.folder / "summary" / f"{step}.csv", "summary")
-        return frame

@@ -9,9 +9,12 @@ Source: DeMix (arXiv 2602.00747) 2.2.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations_with_replacement, count
+from math import comb
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from demix_nb.store import Refusal
 
@@ -97,3 +100,32 @@ def recipe(mixture: pd.Series, general: str | None, beta: float) -> pd.Series:
         raise Refusal(f"beta is {beta}; it is the share of the candidates and lies between 0 and 1")
     mixture = validate(mixture.to_frame("mixture").T).iloc[0]
     return mixture if general is None else beta * mixture + (1 - beta) * one_hot(list(mixture.index), general)
+
+
+def seed_grid(
+    candidates: Sequence[str], n: int, *, rng: np.random.Generator, prior: pd.Series | None = None
+) -> pd.DataFrame:
+    """Return `n` mixtures: each candidate alone, equal shares, `prior` if given, then points of a coarse simplex grid.
+
+    The grid is the coarsest with `n` points or more, of which as many as are missing are drawn. Raises Refusal for a
+    single candidate, or when `n` does not even hold the first ones.
+    """
+    names = list(candidates)
+    fixed = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
+    fixed.loc["uniform"] = uniform(names)
+    if prior is not None:
+        fixed.loc["natural"] = prior[names]
+    if len(names) < 2 or n < len(fixed):
+        raise Refusal(f"{n} seeds for {len(names)} candidates; search two or more, with {len(fixed)} seeds or more")
+    level = next(level for level in count(1) if comb(level + len(names) - 1, level) >= n)
+    steps = _grid(len(names), level)
+    steps = steps[(steps.max(axis=1) < level) & (np.ptp(steps, axis=1) > 0)]  # corners and equal shares: in `fixed`
+    drawn = steps[rng.permutation(len(steps))[: n - len(fixed)]] / level
+    points = pd.DataFrame(drawn, index=[f"grid-{i:02d}" for i in range(len(drawn))], columns=names)
+    return pd.concat([fixed, points]).rename_axis(index="mixture")
+
+
+def _grid(parts: int, level: int) -> Int[np.ndarray, "point part"]:
+    """Return every way to share `level` steps among `parts`."""
+    choices = combinations_with_replacement(range(parts), level)
+    return np.array([np.bincount(choice, minlength=parts) for choice in choices])

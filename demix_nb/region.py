@@ -11,12 +11,10 @@ Sources: DeMix (arXiv 2602.00747) 2.4; RegMix (2407.01492) 3.1; maximin designs:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement, count
-from math import comb
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from demix_nb.mixtures import SPARSE_BELOW, natural, uniform, validate
 from demix_nb.store import Refusal
@@ -236,39 +234,8 @@ def unimax(tokens: pd.Series, target_tokens: float, epochs: float) -> pd.Series:
     What the small ones cannot take is shared by the others: water-filling, which is the KL projection of equal shares.
     Raises Refusal when all candidates together hold too little for that.
     """
-    names = list(natural(tokens).index)
-    return Region.of_data(tokens, target_tokens=target_tokens, epochs=epochs, general=names[0], beta=1.0).nearest(
-        uniform(names)
-    )
-
-
-def seed_grid(
-    candidates: Sequence[str], n: int, *, rng: np.random.Generator, prior: pd.Series | None = None
-) -> pd.DataFrame:
-    """Return `n` mixtures: each candidate alone, equal shares, `prior` if given, then points of a coarse simplex grid.
-
-    The grid is the coarsest with `n` points or more, of which as many as are missing are drawn. Raises Refusal for a
-    single candidate, or when `n` does not even hold the first ones.
-    """
-    names = list(candidates)
-    fixed = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
-    fixed.loc["uniform"] = uniform(names)
-    if prior is not None:
-        fixed.loc["natural"] = prior[names]
-    if len(names) < 2 or n < len(fixed):
-        raise Refusal(f"{n} seeds for {len(names)} candidates; search two or more, with {len(fixed)} seeds or more")
-    level = next(level for level in count(1) if comb(level + len(names) - 1, level) >= n)
-    steps = _grid(len(names), level)
-    steps = steps[(steps.max(axis=1) < level) & (np.ptp(steps, axis=1) > 0)]  # corners and equal shares: in `fixed`
-    drawn = steps[rng.permutation(len(steps))[: n - len(fixed)]] / level
-    points = pd.DataFrame(drawn, index=[f"grid-{i:02d}" for i in range(len(drawn))], columns=names)
-    return pd.concat([fixed, points]).rename_axis(index="mixture")
-
-
-def _grid(parts: int, level: int) -> Int[np.ndarray, "point part"]:
-    """Return every way to share `level` steps among `parts`."""
-    choices = combinations_with_replacement(range(parts), level)
-    return np.array([np.bincount(choice, minlength=parts) for choice in choices])
+    data = {"target_tokens": target_tokens, "epochs": epochs, "general": None, "beta": 1.0}
+    return Region.of_data(natural(tokens) * tokens.sum(), **data).nearest(uniform(list(tokens.index)))
 
 
 def _bound(given: Shares | None, candidates: list[str], kind: str, default: float) -> pd.Series:

@@ -24,7 +24,7 @@ from demix_nb import mixtures as simplex
 from demix_nb.decide import FINALISTS, RATE, STEPS, Search, best, macro_loss, optimise, propose, refine, winner
 from demix_nb.hierarchy import advance, top_down
 from demix_nb.options import agree, check
-from demix_nb.region import Region, seed_grid, unimax
+from demix_nb.region import Region, unimax
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
 
@@ -99,7 +99,7 @@ def mergemix(
     The predictor learns the families, one regressor per capability; `utility` gets them in standard deviations above
     the seeds' mean, higher is better, and returns a number per mixture. The finalist with the best utility wins.
     """
-    seeds = region.project(seed_grid(region.candidates, n, rng=rng, prior=prior))
+    seeds = region.project(simplex.seed_grid(region.candidates, n, rng=rng, prior=prior))
     seen = Scored.none(tasks) + (yield seeds)
     predictor.fit(seen.by_family())
 

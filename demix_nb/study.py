@@ -11,16 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 
-from demix_nb import given
+from demix_nb import decide, given
 from demix_nb.facts import Facts
 from demix_nb.fidelity import MIN_REFERENCES
 from demix_nb.given import Models
 from demix_nb.proxies import KINDS, Proxy
+from demix_nb.region import Region
 from demix_nb.scored import Scored
 from demix_nb.sources import Checkpoints, Progress, Store, silent
 from demix_nb.store import Refusal
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 RANKED = "ranked"  # instead of names of tasks: those entries whose tasks are in the rank
 JUDGED = 3  # mixtures of a test set: of two, any order is the right one half of the time
+POOL = 1000  # mixtures among which those that tell most are chosen
 HELD = 1 / 3  # of the runs, held out where there is no other test
 
 
@@ -43,15 +45,15 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Study(Facts):
-    """A study with its models; `entries`: of its tasks, those that are measured (None: all, "ranked": those ranked)."""
+class Opened(Facts):
+    """What a study has to open and to measure: components, base, tokenizer, text, tasks; `entries` as in `Study`."""
 
     entries: Sequence[str] | str | None = None
     n_jobs: int = 2
     progress: Progress = field(default=silent, repr=False)
 
     @classmethod
-    def open(cls, folder: str | Path, entries: Sequence[str] | str | None = None, **options: Any) -> "Study":
+    def open(cls, folder: str | Path, entries: Sequence[str] | str | None = None, **options: Any) -> Self:
         """Open a study's folder; nothing is read before it is asked for."""
         return cls(Path(folder), entries=entries, **options)
 
@@ -167,27 +169,15 @@ class Study(Facts):
         scores = self.store.scores(Checkpoints(models.folders), self.suite)
         return Scored(models.mixtures.loc[scores.index], scores, self.tasks)
 
-    def proxy(self, kind: str, *, components: Models | None = None, **options: Any) -> Proxy:
-        """Return the proxy of a kind from the components, or from others.
-
-        `options` are the kind's own: method and seed (merged), references (mended, fused), budget, seed and role
-        (trained). Raises Refusal for an unknown kind.
-        """
-        if kind not in KINDS:
-            raise Refusal(f"no kind of proxy {kind!r}; there are {', '.join(KINDS)}")
-        row = KINDS[kind]
-        if row.trains:
-            how = {"role": kind} | options
-            options = {"train": lambda design: self.train(design, **how).folders}
-        if not row.needs_components and not row.trains:
-            return row.make(None, None, None, scored=self.runs, **options)
-        bank = self.bank if components is None else self.bank_of(components)
-        return row.make(bank if row.needs_components else None, self.suite, self.store, **options)
-
     def cost(self, kind: str, *, searched: int = 0, budget: float = 1.0, references: int = 0) -> float:
         """Return the training tokens of a search with this kind of proxy, see `Kind.cost`; NaN where nobody said."""
         sizes = {"candidates": len(self.candidates), "tokens": self.budget or np.nan}
         return KINDS[kind].cost(**sizes, searched=searched, budget=budget, references=references)
+
+
+@dataclass(frozen=True)
+class Study(Opened):
+    """A study with its models; `entries`: of its tasks, those that are measured (None: all, "ranked": those ranked)."""
 
     # --- really trained models
 
@@ -231,6 +221,25 @@ class Study(Facts):
         """The folder of trained models."""
         return self.folder / "models"
 
+    # --- proxies
+
+    def proxy(self, kind: str, *, components: Models | None = None, **options: Any) -> Proxy:
+        """Return the proxy of a kind from the components, or from others.
+
+        `options` are the kind's own: method and seed (merged), references (mended, fused), budget, seed and role
+        (trained). Raises Refusal for an unknown kind.
+        """
+        if kind not in KINDS:
+            raise Refusal(f"no kind of proxy {kind!r}; there are {', '.join(KINDS)}")
+        row = KINDS[kind]
+        if row.trains:
+            how = {"role": kind} | options
+            options = {"train": lambda design: self.train(design, **how).folders}
+        if not row.needs_components and not row.trains:
+            return row.make(None, None, None, scored=self.runs, **options)
+        bank = self.bank if components is None else self.bank_of(components)
+        return row.make(bank if row.needs_components else None, self.suite, self.store, **options)
+
     # --- what a predictor learns from
 
     def to_score(self, kind: str, rounds: Sequence[int]) -> dict[str, Any]:
@@ -261,3 +270,14 @@ class Study(Facts):
             return seen, {"held out": held}
         both = next(iter(tests.values()))  # a reference is no test if it is fitted
         return seen.take(np.flatnonzero(~seen.shared_with(both))), tests
+
+    def telling(
+        self, region: Region, predictors: Mapping[str, Any], n: int, *, rng: np.random.Generator
+    ) -> pd.DataFrame:
+        """Return the `n` mixtures of a region whose training would tell most about the proxies (`decide.telling`).
+
+        `predictors`: kind → what was fitted to it; where the first and the last disagree, more is to be learnt.
+        """
+        pool = region.draw(POOL, rng=rng, prefix="t")
+        first, last = (predictors[kind].predict(pool) for kind in (self.kinds[0], self.kinds[-1]))
+        return decide.telling(pool, self["reference_mixtures"], n, disagreement=decide.disagreement(first, last))

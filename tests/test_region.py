@@ -11,7 +11,8 @@ from planted import PRIOR as NATURAL
 from scipy.optimize import minimize
 
 from demix_nb import mixtures
-from demix_nb.region import DESIGNS, Region, named, seed_grid, unimax
+from demix_nb.mixtures import seed_grid
+from demix_nb.region import DESIGNS, Region, named, unimax
 from demix_nb.store import Refusal
 
 NAMES = ["general", "math", "code"]

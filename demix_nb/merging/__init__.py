@@ -5,12 +5,9 @@
 """
 
 from demix_nb.merging.bank import Bank
-from demix_nb.merging.doctor import Finding, delta, examine, summary, table_of
+from demix_nb.merging.doctor import Finding, checkup, delta, examine
 from demix_nb.merging.methods import METHODS, Method
 from demix_nb.merging.saving import save
-from demix_nb.merging.timing import compared, in_words, speed
+from demix_nb.merging.timing import compared, speed
 
-__all__ = [
-    "METHODS", "Bank", "Finding", "Method", "compared", "delta", "examine", "in_words", "save", "speed", "summary",
-    "table_of",
-]  # fmt: skip
+__all__ = ["METHODS", "Bank", "Finding", "Method", "checkup", "compared", "delta", "examine", "save", "speed"]

@@ -9,7 +9,7 @@ Source: DeMix (arXiv 2602.00747) eq. 4 and appendix D, where merges agree with m
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,16 +64,31 @@ def examine(directories: Folders, base: str | Path | None = None, texts: Sequenc
         yield barrier_finding(bank, texts)
 
 
-def summary(findings: Iterable[Finding]) -> pd.DataFrame:
-    """Return the findings as a table: index check, columns passed and sentence."""
-    rows = [(finding.check, finding.passed, finding.sentence) for finding in findings]
-    return pd.DataFrame(rows, columns=["check", "passed", "sentence"]).set_index("check")
+@dataclass(frozen=True)
+class Checkup:
+    """All that was found; `checkup[check]` is a check's table (`TABLES`), without rows where it was not made."""
+
+    findings: Sequence[Finding]
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """The findings as a table: index check, columns passed and sentence."""
+        rows = [(finding.check, finding.passed, finding.sentence) for finding in self.findings]
+        return pd.DataFrame(rows, columns=["check", "passed", "sentence"]).set_index("check")
+
+    @property
+    def failed(self) -> list[str]:
+        """The sentences of the checks that failed."""
+        return [finding.sentence for finding in self.findings if not finding.passed]
+
+    def __getitem__(self, check: str) -> pd.DataFrame:
+        found = [finding.table for finding in self.findings if finding.check == check and finding.table is not None]
+        return found[0] if found else pd.DataFrame(index=pd.Index([], name=TABLES[check]))
 
 
-def table_of(check: str, findings: Iterable[Finding]) -> pd.DataFrame:
-    """Return a check's table, a row of `TABLES`; one without rows where the check was not made (no base, no texts)."""
-    found = [finding.table for finding in findings if finding.check == check and finding.table is not None]
-    return found[0] if found else pd.DataFrame(index=pd.Index([], name=TABLES[check]))
+def checkup(directories: Folders, base: str | Path | None = None, texts: Sequence[str] = ()) -> Checkup:
+    """Return what `examine` finds, all of it."""
+    return Checkup(list(examine(directories, base, texts)))
 
 
 def drift(bank: Bank) -> pd.DataFrame:

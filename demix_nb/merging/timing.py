@@ -52,10 +52,3 @@ def _milliseconds(work: Callable, *arguments: object, **options: object) -> floa
     began = time.perf_counter()
     work(*arguments, **options)
     return (time.perf_counter() - began) * 1e3
-
-
-def in_words(bank: Bank | None, measured: pd.Series) -> str:
-    """Return what `speed` measured of one merge, in words; nothing without components."""
-    if bank is None:
-        return ""
-    return f"{measured['one proxy, ms']:.2f} ms ({len(bank.names)} components of {bank.size:,} parameters)"

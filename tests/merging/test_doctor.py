@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from demix_nb.__main__ import main
 from demix_nb.merging import Bank, delta, examine
-from demix_nb.merging.doctor import BARRIER_LIMIT, PAIRED, _judge_barrier, cosines, drift, layer_of, summary, table_of
+from demix_nb.merging.doctor import BARRIER_LIMIT, PAIRED, Checkup, _judge_barrier, checkup, cosines, drift, layer_of
 from demix_nb.store import Refusal
 from demix_nb.store import check as check_table
 
@@ -49,9 +49,9 @@ def test_siblings_pass_every_check(tmp_path, architecture):
     assert {"layer 0", "layer 1"} <= set(findings["drift"].table.index)
     assert list(findings["drift"].table.columns) == ["a", "b", "c"]
     assert findings["loss barrier"].table.shape == (3, 5)
-    assert table_of("drift", findings.values()) is findings["drift"].table
-    assert table_of("cosines", findings.values()).index.name == "component"
-    told = summary(findings.values())
+    assert Checkup([*findings.values()])["drift"] is findings["drift"].table
+    assert Checkup([*findings.values()])["cosines"].index.name == "component"
+    told = Checkup([*findings.values()]).summary
     assert list(told.index) == list(findings) and told["passed"].all() and list(told) == ["passed", "sentence"]
 
 
@@ -72,12 +72,13 @@ def test_without_base_and_texts_only_the_structure_is_checked(siblings):
     found = list(examine(list(siblings[0].values())))
     assert [finding.check for finding in found] == CHECKS
     for check, schema in (("drift", "layers"), ("cosines", "cosines")):
-        assert check_table(table_of(check, found), schema, check).empty
+        assert check_table(Checkup(found)[check], schema, check).empty
 
 
 def test_of_no_components_there_is_nothing_to_find():
-    assert list(examine({}, None, TEXTS)) == [] and summary([]).empty and summary([]).index.name == "check"
-    assert table_of("loss barrier", []).empty
+    nothing = checkup({}, None, TEXTS)
+    assert not nothing.findings and nothing.summary.empty and nothing.summary.index.name == "check"
+    assert nothing["loss barrier"].empty and not nothing.failed
 
 
 def test_of_many_components_only_the_pairs_of_the_first_are_measured(tmp_path):
