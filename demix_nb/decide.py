@@ -127,7 +127,7 @@ def disagreement(one: Scored, other: Scored) -> pd.Series:
 def telling(pool: pd.DataFrame, known: pd.DataFrame, n: int, *, disagreement: pd.Series | None = None) -> pd.DataFrame:
     """Return the `n` mixtures of `pool` whose training would tell most beside those `known`, the most telling first.
 
-    Rule: next is always the mixture with the largest gap · (1 + d / d̄), its gap being the distance on √shares from the
+    Rule: next is the mixture with the largest gap · (1 + d / mean d), its gap being the distance on √shares from the
     nearest that is known or chosen, d its `disagreement`, how far two kinds of proxy lie apart there (None: all alike).
     Where nothing is known, the one nearest to the pool's mean comes first. Raises Refusal when the pool has fewer than
     `n`, and for a disagreement that is missing or negative.

@@ -62,7 +62,8 @@ def _rhos(name: str, proxy: ndarray, reference: ndarray, families: list[str]) ->
 
 
 def _recovery(proxy: ndarray, reference: ndarray, higher: ndarray, families: list[str]) -> dict[str, ndarray | float]:
-    ratio = np.where(higher, proxy / reference, reference / proxy)
+    with np.errstate(divide="ignore", invalid="ignore"):  # what scored 0 has no ratio, and no warning either
+        ratio = np.where(higher, proxy / reference, reference / proxy)
     return {f"recovery_{f}": ratio[..., i] for i, f in enumerate(families)} | {"recovery_macro": ratio.mean(-1)}
 
 

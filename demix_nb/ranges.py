@@ -28,10 +28,15 @@ def near(name: str, known: Iterable[str], told: str) -> str:
     return "".join(map(told.format, difflib.get_close_matches(name, known, n=1)))
 
 
-def choice(known: Callable[[], Collection[str]], what: str) -> Any:
-    """Return the type of a name that is one of `known()`, which is asked only when there is a name to check."""
+def choice(known: Callable[[], Collection[str]], what: str, *, empty: bool = False) -> Any:
+    """Return the type of a name that is one of `known()`, which is asked only when there is a name to check.
+
+    `empty`: "" passes too.
+    """
 
     def check(name: str) -> str:
+        if not name and empty:
+            return name
         if name not in (names := list(known())):
             raise Refusal(closest(name, names))
         return name
@@ -174,7 +179,7 @@ TYPES: dict[str, Any] = {
     ],
     "max_epochs": NotNegative,
     "target_tokens": Count,
-    "recommend": choice(lambda: ("", "merged", "mixed", "table"), "merged, mixed, table or empty"),
+    "recommend": choice(lambda: ("merged", "mixed", "table"), "merged, mixed, table or empty", empty=True),
     "n_telling": Size,
     "pair_task": Name,
     "permutations": Size,

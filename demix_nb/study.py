@@ -130,7 +130,7 @@ class Opened(Facts):
         file, lacking = self.file, []
         has = [f"{len(self.candidates)} candidates"]
         for what, there in (
-            ("components", self.opens), ("a base", file.base), ("runs", file.proxies),
+            *([("components", True), ("a base", file.base)] if self.opens else [("runs", True), ("components", False)]),
             ("references", file.references or self.trains),
             ("a second seed", self.trains or (file.references and file.references.replicates)),
         ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""Studies of what somebody else has, made on the spot: checkpoints with their own tokenizer and tasks, and references."""
+"""Studies of what somebody else has, made on the spot: checkpoints, their own tokenizer and tasks, and references."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,8 @@ import yaml
 
 from demix_nb.region import Region
 
-CANDIDATES = {"web": "general", "books": "general", "algebra": "math", "proofs": "math", "python": "code", "shell": "code",
-              "papers": "general"}  # fmt: skip
+CANDIDATES = {"web": "general", "books": "general", "algebra": "math", "proofs": "math", "python": "code",
+              "shell": "code", "papers": "general"}  # fmt: skip
 
 
 def checkpoints(folder: Path, *, references: str = "") -> Path:
@@ -31,7 +31,8 @@ def checkpoints(folder: Path, *, references: str = "") -> Path:
     content = {
         "candidates": {name: {"family": family, "component": f"ckpt/{name}"} for name, family in CANDIDATES.items()},
         "base": "ckpt/base",
-        "tasks": [{"heldout": "text"}, {asked[0]: {"family": "writing", "target": False}}, {asked[1]: {"family": "code"}}],
+        "tasks": [{"heldout": "text"}, {asked[0]: {"family": "writing", "target": False}},
+                  {asked[1]: {"family": "code"}}],
         "include_path": "tasks", "window": 16,
     }  # fmt: skip
     if references:

@@ -98,7 +98,7 @@ def test_the_epochs_of_the_general_candidate_count_what_dilutes():
 
 REFUSED = [
     ("05", {"max_epochs": "1"}, "target_tokens is 0; they limit data together"),
-    ("05", {"recommend": "ensembl"}, "recommend is 'ensembl'; known: merged, mixed"),
+    ("05", {"recommend": "ensembl"}, "recommend is 'ensembl'; known: merged, mixed, table"),
     ("05", {"predictor": "lightgbm"}, "predictor is 'lightgbm'; did you mean lightgbm_"),
     ("01", {"batch": "0"}, "batch is 0"),
     ("01", {"base_tokens": "0"}, "base_tokens is 0"),

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 
+import pandas as pd
 from IPython.display import Code, display
 
 from demix_nb import DATA, PROGRESS, store
@@ -15,7 +16,7 @@ from demix_nb.intervals import with_interval
 from demix_nb.reading import printed
 from demix_nb.study import Study
 
-__all__ = ["begin", "claimed", "printed", "progress", "show_source", "with_interval"]
+__all__ = ["begin", "claimed", "printed", "progress", "show_source", "shown", "with_interval"]
 
 TELL_EVERY = 0.2  # seconds between two notes of how far a loop is
 
@@ -64,6 +65,14 @@ def _told(iterable: Iterable, total: int | None, desc: str, file: str) -> Iterat
                 temporary.write_text(json.dumps({"what": desc, "done": done, "total": total, "began": began}))
         yield item
     Path(file).unlink(missing_ok=True)
+
+
+def shown(table: pd.DataFrame, absent: str) -> None:
+    """Show a table, or say in words what is absent where it has no row with a number or a word in it."""
+    if table.dropna(how="all").empty:
+        print(absent)
+    else:
+        display(table)
 
 
 def show_source(function: Callable) -> None:

@@ -43,7 +43,7 @@ def test_keeping_copies_tables_draws_from_them_and_writes_the_page(run, tmp_path
 
 
 def test_others_data_stays_where_it_is_but_its_figure_comes_along(run, tmp_path, monkeypatch):
-    theirs = replace(figures.FIGURES["quality"], tables=("theirs",), outside=("theirs",))
+    theirs = replace(figures.FIGURES["quality"], read=("theirs",), outside=("theirs",))
     monkeypatch.setattr(figures, "rows", lambda: {"of_theirs": theirs})
     (run / "tables" / "theirs.csv").write_text("mixture,a\nm,1\n")
     (run / "figures").mkdir()
