@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -51,11 +51,6 @@ class Opened(Facts):
     entries: Sequence[str] | str | None = None
     n_jobs: int = 2
     progress: Progress = field(default=silent, repr=False)
-
-    @classmethod
-    def open(cls, folder: str | Path, entries: Sequence[str] | str | None = None, **options: Any) -> Self:
-        """Open a study's folder; nothing is read before it is asked for."""
-        return cls(Path(folder), entries=entries, **options)
 
     # --- models
 
@@ -178,6 +173,11 @@ class Opened(Facts):
 @dataclass(frozen=True)
 class Study(Opened):
     """A study with its models; `entries`: of its tasks, those that are measured (None: all, "ranked": those ranked)."""
+
+    @classmethod
+    def open(cls, folder: str | Path, entries: Sequence[str] | str | None = None, **options: Any) -> "Study":
+        """Open a study's folder; nothing is read before it is asked for."""
+        return cls(Path(folder), entries=entries, **options)
 
     # --- really trained models
 
