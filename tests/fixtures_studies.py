@@ -14,10 +14,10 @@ CANDIDATES = {"web": "general", "books": "general", "algebra": "math", "proofs":
               "shell": "code", "papers": "general"}  # fmt: skip
 
 
-def checkpoints(folder: Path, *, references: str = "") -> Path:
+def checkpoints(folder: Path, *, references: bool = False) -> Path:
     """Write a study file of seven components and their base, two tasks and held-out text; return its path.
 
-    `references`: "models" adds eight of them, four with a second seed.
+    `references`: adds eight of them as models, four with a second seed.
     """
     names = list(CANDIDATES)
     made, base = families.family(folder / "ckpt", families.ARCHITECTURES["qwen3"](), names=names, drift=0.02)

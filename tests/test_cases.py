@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+import yaml
 from commands import ALONE, Command
 from conftest import REPOSITORY
 
@@ -115,9 +116,11 @@ def test_options_are_refused_before_the_first_cell(step, given, message):
 # --- the same through the notebooks
 
 
-def of(files):
-    pairs = zip(("mixtures_csv", "scores_csv", "tasks_csv"), files, strict=False)
-    return [part for name, file in pairs for part in ("-p", f"{name}={file}")]
+def of(files, folder):
+    """A study file of these tables, as the command takes it."""
+    given = dict(zip(("mixtures", "scores", "tasks"), map(str, files), strict=False))
+    (folder / "study.yaml").write_text(yaml.safe_dump({"proxies": given}))
+    return "--study", str(folder / "study.yaml")
 
 
 @pytest.fixture
@@ -131,7 +134,7 @@ def both(case, tmp_path):
 
 @pytest.mark.notebooks
 def test_repeats_and_a_constant_metric_go_through_the_regression(both, tmp_path):
-    printed = Command(tmp_path / "run", "04", *ALONE, *of(both)).finish()
+    printed = Command(tmp_path / "run", "04", *ALONE, *of(both, tmp_path)).finish()
     found = store.read(tmp_path / "run" / "summary" / "04_regression.csv", "summary")["value"]
     assert found["left out, nothing to learn"] == "humaneval" and "humaneval" in printed
     assert float(found["its mean ρ on held out"]) > 0.9 and found["runs fitted"] == "35"
@@ -139,6 +142,6 @@ def test_repeats_and_a_constant_metric_go_through_the_regression(both, tmp_path)
 
 @pytest.mark.notebooks
 def test_shares_of_many_candidates_go_through_the_interactions(case, tmp_path):
-    printed = Command(tmp_path / "run", "06", *ALONE, *of(case("many-domains"))).finish()
+    printed = Command(tmp_path / "run", "06", *ALONE, *of(case("many-domains"), tmp_path)).finish()
     found = store.read(tmp_path / "run" / "summary" / "06_domain_interactions.csv", "summary")["value"]
     assert 0 < float(found["step of share"]) < 0.1 and "step of share" in printed

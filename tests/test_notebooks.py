@@ -57,7 +57,7 @@ def test_a_cap_and_another_predictor_change_only_the_search(story):
     printed = Command(run_dir, "search", *ALONE, "-p", "caps={code_cpp: 0.05}").finish()
     assert printed.count("up to date") == 2
     answer = yaml.safe_load((run_dir / "mixture.yaml").read_text())
-    assert answer["mixture"]["code_cpp"] <= 0.05 + 1e-6 and answer["caps"] == {"code_cpp": 0.05}
+    assert answer["mixture"]["code_cpp"] <= 0.05 + 1e-6 and answer["bounds"] == {"upper": {"code_cpp": 0.05}}
     assert times("models/*/training.json", run_dir) == before
 
 
@@ -67,70 +67,24 @@ def test_regmix_is_replayed_from_a_folder(shared, tmp_path):
     assert len(times("figures/regmix_*.png", tmp_path / "run")) >= 10
 
 
-def test_regmix_as_own_runs_trains_nothing_and_predicts_what_was_held_out(shared, tmp_path):
-    files = {"mixtures_csv": "train_mixture_1m.csv", "scores_csv": "train_pile_loss_1m.csv"}
-    given = [f"{name}={shared / 'regmix' / file}" for name, file in files.items()]
-    given += ["learners=[ridge, gaussian_process]", "curve_sizes=[16, 64]", "subsets=2"]
-    printed = Command(
-        tmp_path / "run", *ALONE, *[part for text in given for part in ("-p", text)], profile="regmix"
+def test_mixtures_of_ones_own_are_scored_and_kept(story, tmp_path):
+    run_dir = story[0]
+    (tmp_path / "counts.yaml").write_text("mine: {general: 300, code_cpp: 100}\nplain: {code_cpp: 1.0}\n")
+    given = {"mixtures_file": tmp_path / "counts.yaml", "save_as": tmp_path / "kept"}
+    Command(
+        run_dir, "02", *ALONE, *[part for name, value in given.items() for part in ("-p", f"{name}={value}")]
     ).finish()
-    assert "[1/1] 04_regression" in printed
-    found = store.read(tmp_path / "run" / "summary" / "04_regression.csv", "summary")["value"]
-    assert found["best predictor out of fold"] == "gaussian_process"
-    assert float(found["its mean ρ on held out"]) > 0.95  # ridge has 0.87, always predicting the mean has no order
-
-
-@pytest.fixture
-def own_checkpoints(tmp_path):
-    """Three components and their base in a folder beside each other, held-out text, and two tasks of one's own."""
-    import fixtures_models as families  # torch, which no other test here needs
-
-    _, base = families.family(tmp_path / "models", families.ARCHITECTURES["qwen3"](), drift=0.002)
-    texts = [f"w{n} w{n + 7} w{n + 3} w{2 * n}" for n in range(3, 9)]
-    (tmp_path / "text.txt").write_text("\n".join(texts))
-    tasks = families.own_tasks(tmp_path / "tasks", [{"text": text, "word": "w5"} for text in texts])
-    (tmp_path / "counts.yaml").write_text("mine: {a: 300, b: 100}\nplain: {c: 1.0}\n")
-    given = {"components_dir": base.parent, "base_dir": base, "text": tmp_path / "text.txt"}
-    given |= {"mixtures_file": tmp_path / "counts.yaml", "save_as": tmp_path / "kept"}
-    return given | {"tasks": tasks, "include_path": tmp_path / "tasks", "window": 16, "path_points": 3}
-
-
-def run_merging(run_dir, given):
-    pairs = [part for name, value in given.items() for part in ("-p", f"{name}={value}")]
-    printed = Command(run_dir, "02", *ALONE, *pairs).finish()
-    assert "[1/1] 02_merging" in printed  # and nothing of notebook 01
-    return nbformat.read(run_dir / "notebooks" / "02_merging.ipynb", as_version=4)
-
-
-def test_merging_stands_alone_on_own_checkpoints(own_checkpoints, tmp_path):
-    shown = str(run_merging(tmp_path / "run", own_checkpoints).cells)
-    checks = ["checkpoints", "architecture", "tensors", "tokenizer", "dtype", "finite", "model"]
-    assert all(check in shown for check in [*checks, "drift", "cosines", "loss barrier", "a → c", "grown by"])
-    files = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
-    assert files == {"drift.png", "cosines.png"}
-    path = store.read(tmp_path / "run" / "tables" / "path_merged_scores.csv", "scores")
-    assert list(path.columns) == ["say_word", "word_bits", "heldout_text"] and list(path.index) == [
-        "0.00",
-        "0.50",
-        "1.00",
-    ]
-    assert "mine: weights summed to 400, divided by it" in shown
-    own = store.read(tmp_path / "run" / "tables" / "own_mixture_scores.csv", "scores")
-    assert own.loc["plain", "word_bits"] == pytest.approx(path.loc["1.00", "word_bits"])
-    assert (
-        "| a | 0.75 |" in (tmp_path / "kept" / "README.md").read_text() and (tmp_path / "kept" / "config.json").exists()
+    shown = str(nbformat.read(run_dir / "notebooks" / "02_merging.ipynb", as_version=4).cells)
+    assert "mine: weights summed to 400, divided by it" in shown and "grown by" in shown
+    own = store.read(run_dir / "tables" / "own_mixture_scores.csv", "scores")
+    components = store.read(run_dir / "tables" / "component_scores.csv", "scores")
+    assert own.loc["plain"].to_dict() == pytest.approx(components.loc["code_cpp", own.columns].to_dict())
+    assert "| general | 0.75 |" in (tmp_path / "kept" / "README.md").read_text()
+    assert (tmp_path / "kept" / "config.json").exists()
+    rivals = store.read(run_dir / "tables" / "method_scores.csv", "scores")
+    assert len(rivals) == 11 and rivals.loc["linear"].to_dict() == pytest.approx(
+        rivals.loc["task_arithmetic"].to_dict()
     )
-    rivals = store.read(tmp_path / "run" / "tables" / "method_scores.csv", "scores")
-    assert len(rivals) == 11 and rivals.loc["linear", "word_bits"] == pytest.approx(
-        rivals.loc["task_arithmetic", "word_bits"]
-    )
-
-
-def test_without_tasks_and_text_nothing_is_scored_and_all_else_is_shown(own_checkpoints, tmp_path):
-    given = {name: own_checkpoints[name] for name in ("components_dir", "path_points")}
-    shown = str(run_merging(tmp_path / "run", given).cells)
-    assert "nothing is scored: give lm-eval tasks" in shown and "grown by" in shown
-    assert not (tmp_path / "run" / "tables").exists()
 
 
 @pytest.mark.parametrize("step", [name for name in runner.STORY if runner.STEPS[name].needs])
