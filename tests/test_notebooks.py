@@ -70,10 +70,8 @@ def test_regmix_is_replayed_from_a_folder(shared, tmp_path):
 def test_mixtures_of_ones_own_are_scored_and_kept(story, tmp_path):
     run_dir = story[0]
     (tmp_path / "counts.yaml").write_text("mine: {general: 300, code_cpp: 100}\nplain: {code_cpp: 1.0}\n")
-    given = {"mixtures_file": tmp_path / "counts.yaml", "save_as": tmp_path / "kept"}
-    Command(
-        run_dir, "02", *ALONE, *[part for name, value in given.items() for part in ("-p", f"{name}={value}")]
-    ).finish()
+    given = ("-p", f"mixtures_file={tmp_path / 'counts.yaml'}", "-p", f"save_as={tmp_path / 'kept'}")
+    Command(run_dir, "02", *ALONE, *given).finish()
     shown = str(nbformat.read(run_dir / "notebooks" / "02_merging.ipynb", as_version=4).cells)
     assert "mine: weights summed to 400, divided by it" in shown and "grown by" in shown
     own = store.read(run_dir / "tables" / "own_mixture_scores.csv", "scores")
@@ -82,9 +80,8 @@ def test_mixtures_of_ones_own_are_scored_and_kept(story, tmp_path):
     assert "| general | 0.75 |" in (tmp_path / "kept" / "README.md").read_text()
     assert (tmp_path / "kept" / "config.json").exists()
     rivals = store.read(run_dir / "tables" / "method_scores.csv", "scores")
-    assert len(rivals) == 11 and rivals.loc["linear"].to_dict() == pytest.approx(
-        rivals.loc["task_arithmetic"].to_dict()
-    )
+    equal = rivals.loc["task_arithmetic"].to_dict()
+    assert len(rivals) == 11 and rivals.loc["linear"].to_dict() == pytest.approx(equal)
 
 
 @pytest.mark.parametrize("step", [name for name in runner.STORY if runner.STEPS[name].needs])

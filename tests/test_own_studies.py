@@ -88,18 +88,13 @@ def test_seven_checkpoints_go_through_all_notebooks(seven):
 def test_references_as_scores_say_the_same_as_the_models(seven, tmp_path, no_lab):
     file, run_dir, _ = seven
     content = yaml.safe_load(file.read_text())["references"]
-    scores = {name: run_dir / "tables" / f"{name}_scores.csv" for name in ("reference", "replicate")}
-    given = {
-        "mixtures": content["mixtures"],
-        "scores": str(scores["reference"]),
-        "replicates": str(scores["replicate"]),
-    }
+    first, second = (str(run_dir / "tables" / f"{name}_scores.csv") for name in ("reference", "replicate"))
+    given = {"mixtures": content["mixtures"], "scores": first, "replicates": second}
     other = studies.changed(file, references=given)
     run(other, "03", run_dir=tmp_path / "run")
     is_quiet(tmp_path / "run")
-    ours, theirs = (
-        store.read(folder / "tables" / "fidelity.csv", "fidelity") for folder in (run_dir, tmp_path / "run")
-    )
+    places = (run_dir, tmp_path / "run")
+    ours, theirs = (store.read(place / "tables" / "fidelity.csv", "fidelity") for place in places)
     assert ours["value"].round(6).equals(theirs["value"].round(6)) and len(ours)
 
 
