@@ -356,7 +356,7 @@ def test_mixtures_without_a_dropped_candidate_are_kept(put):
     assert (split[["proofs", "sums"]] == 0).all(axis=None)
     assert [note.split(":")[0] for note in notes] == [
         "no column for 'proofs'", "no column for 'sums'", "'math' is no candidate any more"]  # fmt: skip
-    with pytest.raises(Refusal, match="candidate 'math'; .*is 'proofs' new, give it a column of zeros"):
+    with pytest.raises(Refusal, match=r"candidate 'math'; .*is 'proofs' new, give it a column of zeros"):
         reading.mixtures(put(lines(shares)), [*left, "proofs"], grown=True)
     again, _ = reading.mixtures(put(lines(shares.assign(proofs=0.0))), [*left, "proofs"], grown=True)
     pd.testing.assert_frame_equal(again[left], read)

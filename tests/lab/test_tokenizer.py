@@ -22,7 +22,7 @@ HOW = {"megabytes": 0.1, "vocab_size": 300, "heldout_kb": 4, "seed": 0}
 
 
 def texts(folder, names):
-    for number, name in enumerate(sorted(names)):
+    for name in names:
         seed = 1000 * (1 + sum(name.encode()))
         put(folder / f"{name}.jsonl", jsonl([f"{name} {text}" for text in docs(seed, 300)]))
     return folder
