@@ -4,7 +4,7 @@ Every function takes the file and returns tables and folders; none opens a model
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +34,15 @@ def no_records() -> pd.DataFrame:
 class Models:
     """Models by name and the mixtures they stand for: stored ones by folder, or known by their scores alone.
 
-    `records`: what was recorded while they were trained here.
+    `records`: what was recorded while they were trained here. `notes`: which were left out and why, and what else was
+    made of the tables that name them.
     """
 
     folders: Mapping[str, Path]
     mixtures: pd.DataFrame
     records: pd.DataFrame = field(default_factory=no_records, repr=False)
     scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def none(cls, candidates: Sequence[str]) -> "Models":
@@ -59,13 +61,14 @@ class Models:
         """The models among these, by name."""
         kept = [name for name in names if name in self.mixtures.index]
         folders = {name: self.folders[name] for name in kept if name in self.folders}
-        return Models(folders, self.mixtures.loc[kept], self.records, self.scores.reindex(kept))
+        return Models(folders, self.mixtures.loc[kept], self.records, self.scores.reindex(kept), self.notes)
 
     def __add__(self, other: "Models") -> "Models":
         mixtures, records = (
             pd.concat(pair) for pair in ((self.mixtures, other.mixtures), (self.records, other.records))
         )
-        return Models({**self.folders, **other.folders}, mixtures, records.sort_index())
+        folders, notes = {**self.folders, **other.folders}, self.notes + other.notes
+        return Models(folders, mixtures, records.sort_index(), notes=notes)
 
 
 def heldout(file: StudyFile, candidates: Sequence[str]) -> dict[str, list[str]]:
@@ -182,18 +185,20 @@ def baseline(file: StudyFile) -> pd.Series | None:
 def references(file: StudyFile, candidates: Sequence[str], tasks: pd.DataFrame | None) -> dict[str, Models]:
     """Return role → the really trained models that were given, by folder or by their scores on some of the `tasks`.
 
-    Those of role `replicate` are second trainings of mixtures of the first. Raises Refusal for a mixture off the
-    simplex, a model that is missing, and scores of unknown tasks or without one that steers; `tasks` None: these are
-    not asked.
+    Those of role `replicate` are second trainings of mixtures of the first. What was trained when the study had other
+    candidates stays where its share of those that went is 0; the notes say what does not. Raises Refusal for a mixture
+    off the simplex, a model that is missing, and scores of unknown tasks or without one that steers; `tasks` None:
+    these are not asked.
     """
     given = file.references
     if given is None:
         return {role: Models.none(candidates) for role in ("reference", "replicate")}
-    mixtures, _ = reading.mixtures(given.mixtures, candidates, grown=True)
+    mixtures, notes = reading.mixtures(given.mixtures, candidates, grown=True)
     place = given.scores if given.checkpoints is None else given.checkpoints
     first = _models(place, mixtures, tasks, "reference")
     if missing := [name for name in mixtures.index if name not in first.mixtures.index]:
         raise Refusal(f"reference {missing[0]!r} has no model or scores in {place}; add it, or take its mixture out")
+    first = replace(first, notes=(*notes, *first.notes))
     return {"reference": first, "replicate": _models(given.replicates, mixtures, tasks, "replicate")}
 
 
@@ -217,19 +222,24 @@ def _models(
         raise Refusal(f"{told}; call rows as mixtures are")
     if tasks is None:
         return Models({}, mixtures.loc[there])
-    scores, _ = sheet.scores([name for name in tasks.index if name in sheet.cells] if sheet.some else sheet.tasks())
-    _check_tasks(scores, tasks, sheet.file)
-    return Models({}, mixtures.loc[there], scores=scores.loc[there])
+    found = [name for name in tasks.index if name in sheet.cells] if sheet.some else sheet.tasks()
+    notes = _check_tasks(found, tasks, sheet.file)
+    scores, again = sheet.scores([name for name in found if name in tasks.index])
+    return Models({}, mixtures.loc[there], scores=scores.loc[there], notes=(*notes, *again))
 
 
 def _configs(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/config.json"))
 
 
-def _check_tasks(scores: pd.DataFrame, tasks: pd.DataFrame, name: str) -> None:
+def _check_tasks(found: Sequence[str], tasks: pd.DataFrame, name: str) -> list[str]:
+    """Refuse scores without a task that steers; return a note of each that is a task no more."""
     known = list(tasks.index)
-    if unknown := [task for task in scores if task not in known]:
-        hint = near(unknown[0], known, "did you mean {!r}? ")
-        raise Refusal(f"{name}: {unknown[0]!r} is no task of the study; {hint}its tasks are {', '.join(known[:12])}")
-    if missing := [task for task in known if tasks.loc[task, "target"] and task not in scores]:
+    unknown = [task for task in found if task not in known]
+    if missing := [task for task in known if tasks.loc[task, "target"] and task not in found]:
+        if unknown:
+            hint = near(unknown[0], known, "did you mean {!r}? ")
+            told = f"{name}: {unknown[0]!r} is no task of the study; {hint}its tasks are {', '.join(known[:12])}"
+            raise Refusal(f"{told}, and there are no scores of {missing[0]!r}")
         raise Refusal(f"{name}: no scores of {missing[0]!r}, which steers; add them, or set its `target` to false")
+    return [f"{name}: {task!r} is no task of the study, its scores are passed over" for task in unknown]

@@ -77,6 +77,12 @@ def _predictors() -> Collection[str]:
     return PREDICTORS
 
 
+def _designs() -> Collection[str]:
+    from demix_nb.region import DESIGNS  # as above: it brings pandas
+
+    return DESIGNS
+
+
 @functools.cache
 def _suites() -> Collection[str]:
     files = [yaml.load(path.read_text("utf-8"), yaml.BaseLoader) for path in (DATA / "tasks").glob("*yaml")]
@@ -122,6 +128,7 @@ TYPES: dict[str, Any] = {
     # candidates and models
     "corpora": place(Path.is_dir, "a folder with one file or folder per candidate", "builtin"),
     "families": File,
+    "tokenizer": place(lambda path: (path / "tokenizer.json").is_file(), "a folder with a tokenizer.json"),
     "general": Annotated[str, Field(min_length=1, description="the name of a candidate")],
     "megabytes": Positive,
     "heldout_kb": Positive,
@@ -151,6 +158,7 @@ TYPES: dict[str, Any] = {
     # references and proxies
     "n_references": References,
     "n_replicates": Pair,
+    "drawn": choice(_designs, "the name of a design"),
     "trained_budgets": several(Part, "shares, above 0 and at most 1", 2),
     "searched": Size,
     "min_signal_to_noise": NotNegative,

@@ -44,7 +44,8 @@ def mixtures(
     by `folders`, candidate → component, or their last name). A candidate that is not named weighs 0; one without a
     column does where rows sum to 1 without it. Weights are shares, off 1 by at most 1 %, or percent or amounts, which
     are divided by their sum: in a table all rows are one of these, in a mapping every entry. `grown`: the study's
-    candidates are no longer those of the file; mixtures that give nothing to what is none any more are kept.
+    candidates may no longer be those of the file; mixtures that give nothing to what is none any more are kept. More
+    candidates without a column than columns without a candidate are a split; otherwise a name is changed or misspelt.
     Raises Refusal naming the entry for unknown candidates, weights that are no numbers or negative, entries without
     weight, and sums that are neither.
     """
@@ -69,7 +70,7 @@ def _read(
     for _, rows in [("", weights)] if is_table else weights.groupby(level=0, sort=False):
         _check_sums(path.name, rows)
     kept, told = _of_candidates(path.name, weights, candidates, is_table)
-    sums = kept.sum(axis=1)
+    sums = sum(kept[name] for name in kept)  # one by one: with another candidate of zeros, not a digit differs
     notes = [f"{name}: weights summed to {total:.6g}, divided by it" for name, total in sums.items()
              if abs(total - 1) > SUM_TOLERANCE]  # fmt: skip
     left = [name for name in weights.index if name not in kept.index]
@@ -114,15 +115,19 @@ def _weights(path: Path, entry: str, given: Mapping[str, Any]) -> dict[str, floa
 def _check_known(
     file: str, given: Mapping[str, Collection[str]], candidates: Sequence[str] | None, grown: bool
 ) -> None:
-    """Refuse a name that is no candidate; in a `grown` study only where a candidate is missing: then it is misspelt."""
-    found = {name for names in given.values() for name in names}
-    if candidates is None or (grown and found.issuperset(candidates)):
+    """Refuse a name that is no candidate; in a `grown` study only where it may be the new name of a missing one."""
+    if candidates is None:
         return
+    found = {name for names in given.values() for name in names}
+    missing = {*candidates} - found
+    if grown and (not missing or len(found - {*candidates}) < len(missing)):
+        return
+    remedy = f"; is {min(missing)!r} new, give it a column of zeros" if grown else ""
     for entry, names in given.items():
         if unknown := [name for name in names if name not in candidates]:
             hint = near(unknown[0], candidates, "did you mean {!r}? ")
             raise Refusal(f"{file}: entry {entry!r} names unknown candidate {unknown[0]!r}; {hint}"
-                          f"candidates: {', '.join(candidates)}")  # fmt: skip
+                          f"candidates: {', '.join(candidates)}{remedy}")  # fmt: skip
 
 
 def _of_candidates(

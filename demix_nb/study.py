@@ -181,10 +181,14 @@ class Study(Opened):
 
     # --- really trained models
 
-    def design(self, n: int, *, rng: np.random.Generator) -> pd.DataFrame:
-        """Return the references' mixtures: those given; else `n` drawn where models are trained here; else none."""
+    def design(self, n: int, *, how: str = "uniform", rng: np.random.Generator) -> pd.DataFrame:
+        """Return the references' mixtures: those given; else `n` drawn where models are trained here; else none.
+
+        `how`: a row of `region.DESIGNS`. Drawn ones are of the candidates that there are: where one comes or goes they
+        are others, and trained anew.
+        """
         if self.trains:
-            return self.region.draw(n, rng=rng)
+            return self.region.sample(n, how=how, rng=rng)
         return self.brought["reference"].mixtures
 
     def again(self, design: pd.DataFrame, n: int) -> pd.DataFrame:

@@ -27,7 +27,8 @@ from demix_nb.store import Refusal
 NAME = "study.yaml"
 EMPTY = ("", "~", "null", None)  # how YAML spells nothing
 HELDOUT = "heldout"  # the entry of `tasks` that is held-out text
-TEXTS, BUILTIN = ("corpora", "families"), "builtin"  # of `training`: its places, and the word for the text that we have
+PLACES = ("corpora", "families", "tokenizer")  # of `training`
+BUILTIN = "builtin"  # the word for the text that we have
 
 
 def _at_home(path: Path, info: Any) -> Path:
@@ -208,7 +209,7 @@ def _placed(file: StudyFile, home: Path) -> dict[str, Any] | None:
     """What notebook 01 is told, with whole paths."""
     if not file.to_train:
         return file.training
-    places = {name: file.training[name] for name in TEXTS if file.training.get(name, BUILTIN) != BUILTIN}
+    places = {name: file.training[name] for name in PLACES if file.training.get(name, BUILTIN) != BUILTIN}
     return file.training | {name: str(home / Path(str(said)).expanduser()) for name, said in places.items()}
 
 

@@ -351,6 +351,15 @@ def test_mixtures_without_a_dropped_candidate_are_kept(put):
         reading.mixtures(put(lines(shares[:2])), left, grown=True)
     with pytest.raises(Refusal, match="unknown candidate 'math'; did you mean 'maths'"):
         reading.mixtures(put(lines(shares)), [*left, "maths"], grown=True)
+    split, notes = reading.mixtures(put(lines(shares)), [*left, "proofs", "sums"], grown=True)
+    pd.testing.assert_frame_equal(split[left], read)
+    assert (split[["proofs", "sums"]] == 0).all(axis=None)
+    assert [note.split(":")[0] for note in notes] == [
+        "no column for 'proofs'", "no column for 'sums'", "'math' is no candidate any more"]  # fmt: skip
+    with pytest.raises(Refusal, match=r"candidate 'math'; .*is 'proofs' new, give it a column of zeros"):
+        reading.mixtures(put(lines(shares)), [*left, "proofs"], grown=True)
+    again, _ = reading.mixtures(put(lines(shares.assign(proofs=0.0))), [*left, "proofs"], grown=True)
+    pd.testing.assert_frame_equal(again[left], read)
     with pytest.raises(Refusal, match="is 'seed' a candidate"):
         reading.mixtures(put(lines(shares.assign(seed=range(4)))), NAMES, grown=True)
 

@@ -5,13 +5,13 @@ stream of its own, so that two recipes see the same text in the same order as fa
 mixtures then compares no luck of the draw.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from jaxtyping import Int64, Integer
 
-from demix_nb.lab.corpora import Corpora
+from demix_nb.lab.corpora import SHUFFLING, Corpora
 from demix_nb.lab.jobs import Job
 from demix_nb.store import Refusal
 
@@ -38,31 +38,29 @@ def sequences_of(
     return np.asarray(tokens)[order[:, None] * context + np.arange(context + 1)].astype(np.int64)
 
 
-def streams(job: Job, candidates: Sequence[str]) -> list[np.random.Generator]:
-    """Return a random generator per candidate, and one more for what picks among them."""
-    return np.random.default_rng(job.seed).spawn(len(candidates) + 1)
+def streams(job: Job, corpora: Corpora) -> dict[str, np.random.Generator]:
+    """Return a random generator per candidate, and under SHUFFLING one more for what picks among them."""
+    seeds = {name: np.random.SeedSequence(job.seed, spawn_key=(n,)) for name, n in corpora.streams.items()}
+    return {name: np.random.default_rng(seed) for name, seed in seeds.items()}
 
 
 def batches(job: Job, corpora: Corpora) -> Iterator[Int64[torch.Tensor, "batch length"]]:
     """Yield the training batches of `job`, sequences of all candidates shuffled together."""
     counts, context = apportion(job.recipe, job.steps * job.rows), job.architecture.context
-    *texts, shuffling = streams(job, corpora.candidates)
+    random = streams(job, corpora)
+    named = [name for name in corpora.candidates if counts.get(name)]
     data = np.concatenate(
-        [
-            sequences_of(corpora.train[name], counts[name], context, rng=rng)
-            for name, rng in zip(corpora.candidates, texts, strict=True)
-            if counts.get(name)
-        ]
+        [sequences_of(corpora.train[name], counts[name], context, rng=random[name]) for name in named]
     )
-    order = shuffling.permutation(len(data))
+    order = random[SHUFFLING].permutation(len(data))
     for step in range(job.steps):
         yield torch.from_numpy(data[order[step * job.rows : (step + 1) * job.rows]])
 
 
 def text_of(job: Job, corpora: Corpora) -> Mapping[str, Iterator[Int64[np.ndarray, " length"]]]:
     """Return each candidate's endless sequences: those that `batches` takes, epoch by epoch."""
-    named = zip(corpora.candidates, streams(job, corpora.candidates), strict=False)
-    return {name: blocks(corpora.train[name], job.architecture.context, rng=rng) for name, rng in named}
+    random, context = streams(job, corpora), job.architecture.context
+    return {name: blocks(corpora.train[name], context, rng=random[name]) for name in corpora.candidates}
 
 
 def blocks(

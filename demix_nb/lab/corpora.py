@@ -1,29 +1,29 @@
 """Candidate datasets on disk: built once from the texts of every candidate, then loaded by whoever trains or scores.
 
 Each candidate is read in an order decided by a seed, cleaned and split (`clean`), and turned into one array of tokens
-and a set of held-out documents. One byte-level BPE tokenizer learns from all candidates equally. Everything lies in one
-folder under a manifest of hashes, so that a folder is either whole and as written, or refused. Corpora that are changed
-on purpose are in `variants`.
+and a set of held-out documents. One tokenizer serves all candidates (`tokenizer`); where it is kept, a candidate that
+is added changes nothing for the others. Everything lies in one folder under a manifest of hashes, so that a folder is
+either whole and as written, or refused. Corpora that are changed on purpose are in `variants`.
 
 Source: DeMix (arXiv 2602.00747) 3 and appendix A.
 """
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import UInt
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 from demix_nb import documents, options, store
 from demix_nb.lab import clean as cleaning
 from demix_nb.lab import own
+from demix_nb.lab import tokenizer as tokens
 from demix_nb.lab.clean import REASONS, Cleaned, check_amount, clean, drop_leaks, size_of
 from demix_nb.lab.families import assign_families
 from demix_nb.lab.text import AMOUNTS, BUILTIN, Reader, origin
@@ -31,8 +31,7 @@ from demix_nb.parallel import fan_out
 from demix_nb.store import Refusal
 
 TABLE = "corpora.csv"
-END = "<|endoftext|>"  # follows every document
-TOKENIZER_BYTES = 1_000_000  # text of each candidate that the tokenizer learns from
+SHUFFLING = ""  # in the place of a candidate's name: the random stream of what picks among them
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Corpora:
 
     `train`: one memory-mapped array of token ids per candidate, every document followed by the end-of-text token.
     `heldout`: documents that share no source with the training text. `families`: candidate → family. `key`: hash of
-    text, tokenizer, families and general candidate.
+    text, tokenizer, families and general candidate. `contents`: file → hash, of all that was written but the table.
     `table` (index `candidate`): `family`; `read`, documents looked at; then how many were dropped as `generated`,
     `surplus` (beyond the source's share of the split), `short`, `characters`, `exact`, `near` (repeats) and `leak`
     (repeats a held-out document of another candidate); `train_documents`, `train_tokens` (with ends), `train_bytes`
@@ -52,8 +51,10 @@ class Corpora:
 
     directory: Path
     key: str
+    builtin: bool
     general: str
     families: dict[str, str]
+    contents: dict[str, str] = field(repr=False)
     train: dict[str, UInt[np.ndarray, " tokens"]] = field(repr=False)
     heldout: dict[str, list[str]] = field(repr=False)
     table: pd.DataFrame = field(repr=False)
@@ -61,6 +62,23 @@ class Corpora:
     @property
     def candidates(self) -> list[str]:
         return list(self.families)
+
+    @property
+    def streams(self) -> dict[str, int]:
+        """Candidate → the number of its random stream, and that of SHUFFLING.
+
+        Numbers of built-in candidates are their places, with which the quoted results were made; those of own text
+        follow from the names, so that one candidate more moves no other's.
+        """
+        names = [*self.candidates, SHUFFLING]
+        return {name: place if self.builtin else int(store.content_hash(name), 16) for place, name in enumerate(names)}
+
+    def behind(self, names: Iterable[str]) -> list[object]:
+        """Return what decides a training on these candidates alone, in our order: tokens, streams, the tokenizer."""
+        numbers, kept = self.streams, set(names)
+        texts = [[name, self.contents[f"train/{name}.npy"], numbers[name]] for name in self.candidates if name in kept]
+        tokenizer = [self.contents[f"tokenizer/{name}"] for name in (tokens.FILE, tokens.SETTINGS)]
+        return [tokenizer, texts, numbers[SHUFFLING]]
 
     @cached_property
     def tokenizer(self):
@@ -80,6 +98,7 @@ def build(
     heldout_kb: float,
     seed: int,
     general: str = "general",
+    tokenizer: str | Path | None = None,
     n_jobs: int = 1,
 ) -> Corpora:
     """Make the candidate datasets under `directory`, or load them when they were made from the same inputs.
@@ -88,27 +107,33 @@ def build(
     `candidate: family`; without it, the part of the name before `_` if that is general, math or code, else the whole
     name. `megabytes` (1e6 bytes) bounds the training text of each own candidate, or of the largest built-in one, which
     the others follow (`text.AMOUNTS`); `heldout_kb` (1e3 bytes) is held out of each on top. `general` names the
-    candidate that the base model is trained on.
+    candidate that the base model is trained on. `tokenizer`: a folder with the one to keep, of `vocab_size` tokens;
+    without it one is learnt from all candidates, so that with one more it is another, and so are all models.
 
     Raises Refusal for sizes out of range, for missing, unreadable or too little text, for families that do not fit the
-    candidates, and where the folder cannot be written.
+    candidates, a tokenizer that cannot be kept, and where the folder cannot be written.
     """
     options.check(megabytes=float(megabytes), vocab_size=vocab_size, heldout_kb=float(heldout_kb))
     directory, builtin = Path(directory), sources == "builtin"
     readers = BUILTIN if builtin else own.readers(Path(sources))
     check_candidates(list(readers), general)
-    header = {"general": general, "families": assign_families(list(readers), families)}
-    code = [store.file_hash(path) for path in (__file__, cleaning.__file__)]
-    come_from = origin() if builtin else own.origin(readers)
-    inputs = store.content_hash(code, header, megabytes, vocab_size, heldout_kb, seed, come_from)
+    kept = None if tokenizer is None else tokens.kept(Path(tokenizer), vocab_size)
+    header = {"general": general, "families": assign_families(list(readers), families), "builtin": builtin}
+    inputs = [header, megabytes, vocab_size, heldout_kb, seed, kept and kept.to_str()]
+    inputs = store.content_hash(*inputs, _code(), origin() if builtin else own.origin(readers))
     if (before := made(directory, inputs)) is not None:
         return before
     given = {} if builtin else own.sizes(readers, n_jobs=n_jobs)  # reads, and may refuse, all there is
     _clear(directory)
     cleaned = _cleaned(readers, megabytes * 1e6, heldout_kb * 1e3, seed, n_jobs)
-    tokenizer = train_tokenizer({name: list(candidate.train) for name, candidate in cleaned.items()}, vocab_size)
-    _write(directory, cleaned, given, tokenizer, header | {"inputs": inputs})
+    learnt = kept or tokens.learn({name: list(one.train) for name, one in cleaned.items()}, vocab_size)
+    _write(directory, cleaned, given, learnt, header | {"inputs": inputs})
     return load(directory)
+
+
+def _code() -> list[str]:
+    """Return hashes of what makes corpora of texts."""
+    return [store.file_hash(path) for path in (__file__, cleaning.__file__, tokens.__file__)]
 
 
 def _cleaned(readers: Mapping[str, Reader], train: float, heldout: float, seed: int, n_jobs: int) -> dict[str, Cleaned]:
@@ -143,8 +168,10 @@ def load(directory: str | Path) -> Corpora:
     return Corpora(
         directory=directory,
         key=store.content_hash(contents, list(names.items()), manifest["general"]),
+        builtin=manifest["builtin"],
         general=manifest["general"],
         families=names,
+        contents=contents,
         train={name: np.load(directory / f"train/{name}.npy", mmap_mode="r") for name in names},
         heldout={name: list(documents.records(directory / f"heldout/{name}.jsonl")) for name in names},
         table=store.read(directory / TABLE, "corpora").astype({"tokens": int}),
@@ -188,61 +215,25 @@ def check_candidates(candidates: list[str], general: str) -> None:
         raise Refusal(f"no candidate {general!r} among {', '.join(candidates)}; {choose}")
 
 
-# ---- tokens and files
-
-
-def train_tokenizer(texts: Mapping[str, list[str]], vocab_size: int) -> Tokenizer:
-    """Train byte-level BPE on as much text of one candidate as of another; a small one is read more than once."""
-    tokenizer = Tokenizer(models.BPE())
-    # single digits, as in Qwen's tokenizers: else arithmetic depends on which numbers happened to be frequent
-    digits = pre_tokenizers.Digits(individual_digits=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
-    )
-    amount = min(TOKENIZER_BYTES, max(map(size_of, texts.values())))
-    tokenizer.train_from_iterator((text for name in texts for text in _first(texts[name], amount)), trainer)
-    if (size := tokenizer.get_vocab_size()) != vocab_size:
-        raise Refusal(f"vocab_size is {vocab_size}, but this text gives {size}; lower it or give more text")
-    tokenizer.encode_special_tokens = True  # a document that spells the end-of-text token must not end there
-    return tokenizer
-
-
-def _first(texts: list[str], amount: int) -> Iterator[str]:
-    """Yield texts, from the start again where they run out, until `amount` bytes are reached."""
-    for text in cycle(texts):
-        if amount <= 0:
-            return
-        yield text
-        amount -= len(text.encode())
-
-
-def encode(tokenizer: Tokenizer, texts: Iterable[str]) -> UInt[np.ndarray, " tokens"]:
-    """Return the token ids of the documents, each followed by the end-of-text token."""
-    end = [tokenizer.token_to_id(END)]
-    ids = [found.ids + end for found in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
-    return np.concatenate(ids).astype(np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32)
+# ---- files
 
 
 def _write(
     directory: Path, cleaned: Mapping[str, Cleaned], given: Mapping[str, int], tokenizer: Tokenizer, header: dict
 ) -> None:
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "pad_token": END}
-    rows, train = {}, {name: encode(tokenizer, candidate.train) for name, candidate in cleaned.items()}
+    rows, train = {}, {name: tokens.encode(tokenizer, candidate.train) for name, candidate in cleaned.items()}
     for name, candidate in cleaned.items():
         rows[name] = {"family": header["families"][name]}
         rows[name] |= {reason: candidate.counts[reason] for reason in ("read", *REASONS)}
         for split, texts in (("train", candidate.train), ("heldout", candidate.heldout)):
             rows[name] |= {f"{split}_documents": len(texts), f"{split}_bytes": size_of(texts)}
-        heldout_tokens = len(encode(tokenizer, candidate.heldout)) - len(candidate.heldout)
+        heldout_tokens = len(tokens.encode(tokenizer, candidate.heldout)) - len(candidate.heldout)
         size = rows[name]["train_bytes"]
         there = round(len(train[name]) * given.get(name, size) / size)
         rows[name] |= {"train_tokens": len(train[name]), "tokens": there, "heldout_tokens": heldout_tokens}
     keep(
         directory,
-        {"tokenizer_config.json": json.dumps(config), "tokenizer.json": tokenizer.to_str()},
+        {tokens.SETTINGS: json.dumps(tokens.CONFIG), tokens.FILE: tokenizer.to_str()},
         pd.DataFrame.from_dict(rows, "index").rename_axis("candidate"),
         train,
         {name: list(candidate.heldout) for name, candidate in cleaned.items()},
@@ -260,7 +251,7 @@ def keep(
 ) -> None:
     """Write everything that `load` reads; the manifest with the hashes of all files comes last and makes them valid.
 
-    `tokenizer`: file name → text. `header`: inputs, general, families.
+    `tokenizer`: file name → text. `header`: inputs, general, families, builtin.
     """
     texts = {f"tokenizer/{name}": text for name, text in tokenizer.items()}
     for name, held in heldout.items():
@@ -270,6 +261,8 @@ def keep(
         with store.atomic(directory / path) as temporary, open(temporary, "wb") as file:
             np.save(file, array)
     for path, text in texts.items():
+        if (directory / path).is_file() and (directory / path).read_text("utf-8") == text:
+            continue  # a tokenizer that is kept stays as old as it is
         with store.atomic(directory / path) as temporary:
             temporary.write_text(text, "utf-8")
     store.write(table, directory / TABLE, "corpora")

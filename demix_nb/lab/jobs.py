@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 from transformers import Qwen3Config
 
+from demix_nb.lab.corpora import Corpora
 from demix_nb.mixtures import SUM_TOLERANCE, recipe
 from demix_nb.options import check
 from demix_nb.store import Refusal, content_hash
@@ -101,11 +102,13 @@ class Job:
     def steps(self) -> int:
         return max(round(self.tokens / (self.rows * self.architecture.context)), 1)
 
-    def key(self, corpora_key: str) -> str:
-        """Return the content key: equal keys give equal weights."""
+    def key(self, corpora: Corpora) -> str:
+        """Return the content key: equal keys give equal weights; candidates without a share have no part in it."""
         start = read_record(self.start)["key"] if self.start else None
-        described = asdict(self) | {"name": None, "kind": None, "mixture": None, "start": start, "corpora": corpora_key}
-        return content_hash(described)
+        shares = {name: share for name, share in self.recipe.items() if share > 0}
+        named = {"name": None, "kind": None, "mixture": None}
+        decides = {"recipe": shares, "start": start, "corpora": corpora.behind(shares)}
+        return content_hash(asdict(self) | named | decides)
 
 
 @dataclass(frozen=True)

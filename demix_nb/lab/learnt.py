@@ -24,7 +24,7 @@ from jaxtyping import Float, Int64
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from demix_nb.lab.batches import apportion, streams, text_of
-from demix_nb.lab.corpora import Corpora
+from demix_nb.lab.corpora import SHUFFLING, Corpora
 from demix_nb.lab.corpora import load as load_corpora
 from demix_nb.lab.jobs import Job, Setting, read_record
 from demix_nb.lab.train import finished, initial, next_token_losses, prefixed, recorded, save, train_design
@@ -94,7 +94,7 @@ class DoReMi:
         self,
         setting: Setting,
         job: Job,
-        candidates: Sequence[str],
+        corpora: Corpora,
         reference: PreTrainedModel,
         *,
         rate: float = RATE,
@@ -102,11 +102,11 @@ class DoReMi:
     ) -> None:
         self.step = partial(doremi_step, rate=rate, smoothing=smoothing)
         self.setting, self.reference, self.sampled = setting, reference.eval(), pd.Series(job.recipe)
-        self.policy = uniform(candidates)
+        self.policy = uniform(corpora.candidates)
         self.known, self.sum, self.steps = 0.0 * self.policy, 0.0 * self.policy, 0
         counts = apportion(job.recipe, job.steps * job.rows)
         labels = np.repeat(list(counts), list(counts.values()))
-        self.plan = streams(job, candidates)[-1].permutation(labels).reshape(job.steps, job.rows)
+        self.plan = streams(job, corpora)[SHUFFLING].permutation(labels).reshape(job.steps, job.rows)
 
     @property
     def mixture(self) -> pd.Series:
@@ -131,12 +131,12 @@ class DoReMi:
 class ODM:
     """The general rows of the recipe, and candidate rows drawn from a policy that follows the loss."""
 
-    def __init__(self, setting: Setting, job: Job, candidates: Sequence[str]) -> None:
+    def __init__(self, setting: Setting, job: Job, corpora: Corpora) -> None:
         self.drawn = round(setting.beta * job.rows)
         self.fixed = [setting.general] * (job.rows - self.drawn)
-        self.rewards = 0.0 * uniform(candidates)
-        self.counts, self.policy = self.rewards, uniform(candidates)
-        self.rng = streams(job, candidates)[-1]
+        self.rewards = 0.0 * uniform(corpora.candidates)
+        self.counts, self.policy = self.rewards, uniform(corpora.candidates)
+        self.rng = streams(job, corpora)[SHUFFLING]
 
     @property
     def mixture(self) -> pd.Series:
@@ -178,11 +178,11 @@ def train_doremi(
     Raises Refusal for a checkpoint without record, and for a setting whose β leaves nothing to learn.
     """
     job = _prepared(setting, directory, corpora, "doremi", seed, budget)
-    key = content_hash("doremi", job.key(corpora.key), read_record(reference)["key"], rate, smoothing)
+    key = content_hash("doremi", job.key(corpora), read_record(reference)["key"], rate, smoothing)
     if record := finished(job, key, directory):
         return record
     model = AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32)
-    rule = DoReMi(setting, job, corpora.candidates, model, rate=rate, smoothing=smoothing)
+    rule = DoReMi(setting, job, corpora, model, rate=rate, smoothing=smoothing)
     return _train(setting, job, key, directory, corpora, rule)
 
 
@@ -192,10 +192,10 @@ def train_odm(setting: Setting, directory: Path, corpora: Corpora, *, seed: int 
     Raises Refusal for a setting whose β leaves nothing to learn.
     """
     job = _prepared(setting, directory, corpora, "odm", seed, budget)
-    key = content_hash("odm", job.key(corpora.key), DECAY)
+    key = content_hash("odm", job.key(corpora), DECAY)
     if record := finished(job, key, directory):
         return record
-    return _train(setting, job, key, directory, corpora, ODM(setting, job, corpora.candidates))
+    return _train(setting, job, key, directory, corpora, ODM(setting, job, corpora))
 
 
 def _prepared(setting: Setting, directory: Path, corpora: Corpora, kind: str, seed: int, budget: float) -> Job:

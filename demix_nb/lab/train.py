@@ -118,7 +118,7 @@ def train_all(jobs: Sequence[Job], directory: Path, corpora: Corpora, *, n_jobs:
     checked(jobs, corpora)
     missing: list[tuple] = []
     for job in jobs:
-        if record := finished(job, job.key(corpora.key), directory / job.name):
+        if record := finished(job, job.key(corpora), directory / job.name):
             yield record
         else:
             missing.append((job, directory / job.name, corpora.directory, corpora.key))
@@ -154,7 +154,7 @@ def _corpora(directory: Path, key: str) -> Corpora:
 
 def train(job: Job, directory: Path, corpora: Corpora) -> dict:
     """Train one model unless `directory` already holds it; return its record."""
-    key = job.key(corpora.key)
+    key = job.key(corpora)
     if record := finished(job, key, directory):
         return record
     model, plan = initial(job, corpora), list(batches(job, corpora))

@@ -226,6 +226,7 @@ def _written(
     directory = Path(directory)
     tokenizer = {path.name: path.read_text("utf-8") for path in (origin.directory / "tokenizer").iterdir()}
     header = {"inputs": inputs, "general": origin.general, "families": table["family"].to_dict()}
+    header |= {"builtin": origin.builtin}
     try:
         with store.atomic_folder(directory) as temporary:
             keep(temporary, tokenizer, table, train, heldout, header)

@@ -19,7 +19,7 @@ from demix_nb.running import runner
 from demix_nb.running.given import Given
 from demix_nb.studyfile import HELDOUT, StudyFile, Task
 
-SHOWN = 8  # tasks of a table of scores that are named
+SHOWN = 8  # tasks of a table of scores, and notes on tables, that are told
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,25 @@ class Holdings:
     replicates: int = 0
     tokens: bool = False
     baseline: str = "uniform"
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, opened: Given) -> "Holdings":
         """Count what a study names; models that are trained here stand for themselves (`trained`)."""
         file, names = opened.file, opened.candidates
-        there = {role: len(models) for role, models in given.references(file, names, None).items()}
+        brought = given.references(file, names, None)
+        runs = [given.runs(file, names)] if file.proxies else []
         return cls(
             components=len(names) if file.to_train else len(file.folders),
             trained=file.to_train or file.trained_here,
             base=file.to_train or file.base is not None,
             text=len(names) if file.to_train else len(given.heldout(file, names)),
-            runs=len(given.runs(file, names)) if file.proxies else 0,
-            references=there["reference"],
-            replicates=there["replicate"],
+            runs=sum(map(len, runs)),
+            references=len(brought["reference"]),
+            replicates=len(brought["replicate"]),
             tokens=file.to_train or all(one.tokens for one in file.candidates.values()),
             baseline=_baseline(file),
+            notes=tuple(note for table in (*runs, brought["reference"]) for note in table.notes),
         )
 
     @property
@@ -174,6 +177,7 @@ def _facts(opened: Given, has: Holdings) -> Table:
         "models": _model(file),
         "runs": f"{has.runs} scored mixtures" if has.runs else "",
         "references": _references(opened, has),
+        "of these": _notes(has),
         "recipes": f"{file.beta:g} of the candidates, the rest {file.general}" if file.general else "",
         "region": _region(opened),
         "run": _run(opened),
@@ -224,6 +228,11 @@ def _references(opened: Given, has: Holdings) -> str:
         return ""
     seconds = f", {has.replicates} with a second seed" if has.replicates else ""
     return f"{has.references} as {'models' if said.checkpoints is not None else 'scores'}{seconds}"
+
+
+def _notes(has: Holdings) -> str:
+    more = [f"and {len(has.notes) - SHOWN} more such notes"] if len(has.notes) > SHOWN else []
+    return "\n".join([*has.notes[:SHOWN], *more])
 
 
 def _region(opened: Given) -> str:

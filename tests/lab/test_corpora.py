@@ -12,6 +12,7 @@ from demix_nb import documents
 from demix_nb.lab import corpora
 from demix_nb.lab import own as files
 from demix_nb.lab import text as sources
+from demix_nb.lab import tokenizer as tokens
 from demix_nb.lab.clean import REASONS, Sketches, sketch
 from demix_nb.lab.corpora import build, load
 from demix_nb.lab.families import assign_families
@@ -156,7 +157,7 @@ def test_a_corrupted_or_missing_file_is_named_and_its_remedy_works(name, own, bu
 def test_an_interrupted_build_is_not_loaded(own, tmp_path, monkeypatch):
     build(tmp_path / "out", sources=own, **SMALL)
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-        context.setattr(corpora, "train_tokenizer", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        context.setattr(tokens, "learn", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         build(tmp_path / "out", sources=own, **SMALL | {"seed": 7})
     with pytest.raises(Refusal, match="no corpora under"):
         load(tmp_path / "out")
@@ -281,18 +282,18 @@ def test_missing_folders_and_a_target_that_cannot_be_written(own, tmp_path):
 
 
 def test_tokens_give_back_the_text_and_the_end_of_text_is_only_ever_ours(built):
-    text = f"def f(x):\n\treturn  'Ä 东京 👍'  # 12345 {corpora.END}"
-    tokenizer = corpora.train_tokenizer({"a": [prose(0, 500)], "b": [prose(1, 500)]}, 300)
-    ids = corpora.encode(tokenizer, [text, text])
-    assert ids.dtype == np.uint16 and (ids == 0).sum() == 2 and ids[-1] == tokenizer.token_to_id(corpora.END) == 0
+    text = f"def f(x):\n\treturn  'Ä 东京 👍'  # 12345 {tokens.END}"
+    tokenizer = tokens.learn({"a": [prose(0, 500)], "b": [prose(1, 500)]}, 300)
+    ids = tokens.encode(tokenizer, [text, text])
+    assert ids.dtype == np.uint16 and (ids == 0).sum() == 2 and ids[-1] == tokenizer.token_to_id(tokens.END) == 0
     assert tokenizer.decode(ids[: len(ids) // 2 - 1].tolist(), skip_special_tokens=False) == text
     again = AutoTokenizer.from_pretrained(built.directory / "tokenizer")
-    assert again.eos_token == corpora.END and len(again) == SMALL["vocab_size"]
+    assert again.eos_token == tokens.END and len(again) == SMALL["vocab_size"]
     assert again("12345 is a number")["input_ids"] == built.tokenizer("12345 is a number")["input_ids"]
     assert again.tokenize("12345") == list("12345")
 
 
 def test_the_tokenizer_learns_from_a_small_candidate_as_much_as_from_a_large_one():
     large, small = [f"{a}{b}{c}" * 30 for a in "abc" for b in "def" for c in "gh"] * 9, ["zebra quokka " * 20]
-    tokens = corpora.train_tokenizer({"large": large, "small": small}, 300).get_vocab()
-    assert any("zebra" in token for token in tokens) and any("quokka" in token for token in tokens)
+    words = tokens.learn({"large": large, "small": small}, 300).get_vocab()
+    assert any("zebra" in token for token in words) and any("quokka" in token for token in words)

@@ -63,7 +63,7 @@ def seen(rule, job, data):
 def test_doremi_reads_what_plain_training_on_equal_shares_reads(small_data, models, setting):
     job = setting.job("proxy", "doremi", uniform(small_data.candidates), seed=3)
     reference = AutoModelForCausalLM.from_pretrained(models / "equal")
-    rule = learnt.DoReMi(setting, job, small_data.candidates, reference)
+    rule = learnt.DoReMi(setting, job, small_data, reference)
     plain = np.concatenate([batch.numpy() for batch in batches(job, small_data)])
     assert np.array_equal(seen(rule, job, small_data), np.array(sorted(map(tuple, plain))))
 
@@ -71,7 +71,7 @@ def test_doremi_reads_what_plain_training_on_equal_shares_reads(small_data, mode
 def test_doremi_weighs_rows_by_the_recipe_of_its_mixture(small_data, models, setting):
     job = setting.job("proxy", "doremi", uniform(small_data.candidates))
     reference = AutoModelForCausalLM.from_pretrained(models / "equal")
-    rule = learnt.DoReMi(setting, job, small_data.candidates, reference)
+    rule = learnt.DoReMi(setting, job, small_data, reference)
     batch = next(batches(job, small_data))[:3]
     before = learnt.next_token_losses(reference, batch).detach()
     rows = rule.weights(["code", "math", "code"], batch, before + torch.tensor([[0.5], [-9.0], [0.3]]))
@@ -104,7 +104,7 @@ def test_doremi_favours_what_the_reference_knows_and_the_proxy_does_not(small_da
 
 def test_odm_draws_candidate_rows_only_from_its_policy(small_data, setting):
     job = setting.job("odm", "odm", uniform(small_data.candidates))
-    rule = learnt.ODM(setting, job, small_data.candidates)
+    rule = learnt.ODM(setting, job, small_data)
     batch = next(batches(job, small_data))
     for step in range(3):
         candidates = rule.candidates(step)
@@ -119,7 +119,7 @@ def test_odm_draws_candidate_rows_only_from_its_policy(small_data, setting):
 
 def test_odm_rewards_follow_the_losses(small_data, setting):
     job = setting.job("odm", "odm", uniform(small_data.candidates))
-    rule = learnt.ODM(setting, job, small_data.candidates)
+    rule = learnt.ODM(setting, job, small_data)
     batch = next(batches(job, small_data))
     hard = {"general": 1.0, "math": 1.0, "code": 6.0}
     for step in range(60):

@@ -209,7 +209,7 @@ def test_a_design_is_trained_under_its_role_and_found_again(study, design, setti
     assert equal(weights(reference["math"]), weights(folders["math"]))
     assert components.read_record(reference["math"])["key"] == records.loc["component-math", "key"]
     plain = setting.job("any", "other", design.loc["math"], seed=3)
-    assert plain.key(lab.corpora.load(study.folder / "corpora").key) == records.loc["component-math", "key"]
+    assert plain.key(lab.corpora.load(study.folder / "corpora")) == records.loc["component-math", "key"]
 
 
 def test_every_model_may_have_a_seed_of_its_own(study, design):
@@ -323,7 +323,7 @@ def test_ranges_are_checked_when_a_thing_is_made(make, message):
 def test_the_base_is_trained_once_and_its_curve_is_a_table(study, setting, small_data):
     base = replace(setting, base=study.folder / "models" / "base")
     record = lab.train_base(study.folder, base, tokens=2560, learning_rate=5e-3, seed=2)
-    assert record.loc["base", "key"] == job(seed=2).key(small_data.key) and record.loc["base", "tokens"] == 2560
+    assert record.loc["base", "key"] == job(seed=2).key(small_data) and record.loc["base", "tokens"] == 2560
     before = stamps(study.folder)
     assert lab.train_base(study.folder, base, tokens=2560, learning_rate=5e-3, seed=2).equals(record)
     assert stamps(study.folder) == before
