@@ -78,7 +78,9 @@ class Mixed:
     def __call__(self, mixtures: pd.DataFrame) -> Scored:
         mixtures = checked(mixtures, self.names)
         if mixtures.empty:
-            return Scored(mixtures, pd.DataFrame(index=mixtures.index, columns=self.tasks.index, dtype=float), self.tasks)
+            return Scored(
+                mixtures, pd.DataFrame(index=mixtures.index, columns=self.tasks.index, dtype=float), self.tasks
+            )
         parts = [self.answers.scores(mixtures), *([self.merged(mixtures).scores] if self.merged else [])]
         return Scored(mixtures, pd.concat(parts, axis=1), self.tasks)
 

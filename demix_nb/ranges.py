@@ -83,6 +83,12 @@ def _designs() -> Collection[str]:
     return DESIGNS
 
 
+def _methods() -> Collection[str]:
+    from demix_nb.merging import METHODS  # imports torch
+
+    return ["all", *METHODS]
+
+
 @functools.cache
 def _suites() -> Collection[str]:
     files = [yaml.load(path.read_text("utf-8"), yaml.BaseLoader) for path in (DATA / "tasks").glob("*yaml")]
@@ -155,6 +161,7 @@ TYPES: dict[str, Any] = {
     "path_to": Name,
     "path_points": Pair,
     "reference_points": Shares,
+    "methods": several(choice(_methods, "the name of a merge method, or all"), "names of merge methods, or all"),
     # references and proxies
     "n_references": References,
     "n_replicates": Pair,

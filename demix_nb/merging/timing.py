@@ -1,7 +1,7 @@
 """How long a merge takes, and how much memory, beside what cannot be beaten: reading every component once."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -36,12 +36,13 @@ def speed(bank: Bank | None, mixtures: pd.DataFrame) -> pd.Series:
     return pd.Series(timed | held | {f"{len(mixtures)} proxies as checkpoints, MB": len(mixtures) * one / 1e6})
 
 
-def compared(bank: Bank | None, mixture: pd.Series, *, seed: int = 0) -> pd.DataFrame:
-    """Return the methods that these components can be merged by, with milliseconds of one merge, and their papers.
+def compared(bank: Bank | None, mixture: pd.Series, methods: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
+    """Return what these components can be merged by, with milliseconds of one merge, and papers.
 
-    Without a base, those that need no updates; none without components.
+    `methods`: names of METHODS, or `["all"]`; without a base those that need no updates, without components none.
     """
-    usable = [] if bank is None else [name for name, row in METHODS.items() if bank.base or not row.updates]
+    asked = list(METHODS) if list(methods) == ["all"] else list(methods)
+    usable = [] if bank is None else [name for name in asked if bank.base or not METHODS[name].updates]
     model = bank.model() if bank else None
     took = [_milliseconds(bank.write, model, mixture, name, rng=np.random.default_rng(seed)) for name in usable]
     papers = [METHODS[name].paper for name in usable]
