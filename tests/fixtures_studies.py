@@ -63,5 +63,7 @@ def changed(path: Path, **sections: object) -> Path:
     """Return another study file beside one, in a folder of its own, with other sections; None takes one away."""
     content = yaml.safe_load(path.read_text()) | sections
     other = path.with_name(f"study_{len([*path.parent.glob('study*.yaml')])}.yaml")
-    other.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}, sort_keys=False))
+    other.write_text(
+        yaml.safe_dump({key: value for key, value in content.items() if value is not None}, sort_keys=False)
+    )
     return other

@@ -106,28 +106,27 @@ def build(
     `sources`: "builtin", or a folder with a file or folder per candidate (`textfiles.texts`). `families`: a YAML file
     `candidate: family`; without it, the part of the name before `_` if that is general, math or code, else the whole
     name. `megabytes` (1e6 bytes) bounds the training text of each own candidate, or of the largest built-in one, which
-    the others follow (`text.AMOUNTS`); `heldout_kb` (1e3 bytes) is held out of each on top. `general` names the
-    candidate that the base model is trained on. `tokenizer`: a folder with the one to keep, of `vocab_size` tokens;
-    without it one is learnt from all candidates, so that with one more it is another, and so are all models.
+    the others follow (`text.AMOUNTS`); `heldout_kb` (1e3 bytes) is held out of each on top. `general`: the candidate
+    that the base is trained on. `tokenizer`: a folder with one to keep, of `vocab_size` tokens; else one is learnt from
+    all candidates, so that with one more it is another, and so are all models.
 
     Raises Refusal for sizes out of range, for missing, unreadable or too little text, for families that do not fit the
     candidates, a tokenizer that cannot be kept, and where the folder cannot be written.
     """
     options.check(megabytes=float(megabytes), vocab_size=vocab_size, heldout_kb=float(heldout_kb))
     directory, builtin = Path(directory), sources == "builtin"
-    readers = BUILTIN if builtin else own.readers(Path(sources))
-    check_candidates(list(readers), general)
+    check_candidates(list(readers := BUILTIN if builtin else own.readers(Path(sources))), general)
     kept = None if tokenizer is None else tokens.kept(Path(tokenizer), vocab_size)
     header = {"general": general, "families": assign_families(list(readers), families), "builtin": builtin}
-    inputs = [header, megabytes, vocab_size, heldout_kb, seed, kept and kept.to_str()]
-    inputs = store.content_hash(*inputs, _code(), origin() if builtin else own.origin(readers))
-    if (before := made(directory, inputs)) is not None:
+    given = [header, megabytes, vocab_size, heldout_kb, seed, kept and kept.to_str()]
+    inputs = store.content_hash(*given, _code(), origin() if builtin else own.origin(readers))
+    if before := made(directory, inputs):
         return before
-    given = {} if builtin else own.sizes(readers, n_jobs=n_jobs)  # reads, and may refuse, all there is
+    sizes = {} if builtin else own.sizes(readers, n_jobs=n_jobs)  # reads, and may refuse, all there is
     _clear(directory)
     cleaned = _cleaned(readers, megabytes * 1e6, heldout_kb * 1e3, seed, n_jobs)
     learnt = kept or tokens.learn({name: list(one.train) for name, one in cleaned.items()}, vocab_size)
-    _write(directory, cleaned, given, learnt, header | {"inputs": inputs})
+    _write(directory, cleaned, sizes, learnt, header | {"inputs": inputs})
     return load(directory)
 
 
