@@ -3,7 +3,7 @@
 Every function takes the file and returns tables and folders; none opens a model.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,17 +121,24 @@ def runs(file: StudyFile, candidates: Sequence[str] | None = None) -> Scored:
 
 
 def _scored(file: StudyFile, given: Any, candidates: Sequence[str] | None) -> Scored:
+    held = scoresheets.read(given.scores).cells
     said = {name: task for name, task in file.asked if name != HELDOUT}
+    said = {column: task for name, task in said.items() for column in _columns(name, task.metric, held)}
     direction = {name: task.higher_is_better for name, task in said.items() if task.higher_is_better is not None}
     how = {"candidates": candidates, "asked": list(said) or None}
-    found = reading.scored(
-        given.mixtures, given.scores, given.tasks, higher_is_better=direction or given.higher_is_better, **how
-    )
+    how["higher_is_better"] = direction or given.higher_is_better
+    found = reading.scored(given.mixtures, given.scores, given.tasks, **how)
     tasks = found.tasks.copy()
     for name, task in said.items():
-        tasks.loc[name, ["family"]] = task.family or tasks.loc[name, "family"]
-        tasks.loc[name, ["unit"]] = task.unit or tasks.loc[name, "unit"]
+        for fact in ("family", "unit"):
+            tasks.loc[name, [fact]] = getattr(task, fact) or tasks.loc[name, fact]
     return Scored(found.mixtures, found.scores, tasks, found.notes)
+
+
+def _columns(task: str, metrics: Sequence[str], held: Collection[str]) -> list[str]:
+    """The columns of a task in a table of scores: its name, or the metric's behind it where a table has several."""
+    behind = [f"{task}/{metric}" for metric in metrics]
+    return behind if behind and (len(behind) > 1 or task not in held) else [task]
 
 
 # --- what is allowed, and what is to be beaten
@@ -195,15 +202,20 @@ def references(file: StudyFile, candidates: Sequence[str], tasks: pd.DataFrame |
         return {role: Models.none(candidates) for role in ("reference", "replicate")}
     mixtures, notes = reading.mixtures(given.mixtures, candidates, grown=True)
     place = given.scores if given.checkpoints is None else given.checkpoints
-    first = _models(place, mixtures, tasks, "reference")
+    dropped = [name for name in reading.mixtures(given.mixtures)[0] if name not in candidates]
+    first = _models(place, mixtures, tasks, "reference", dropped)
     if missing := [name for name in mixtures.index if name not in first.mixtures.index]:
         raise Refusal(f"reference {missing[0]!r} has no model or scores in {place}; add it, or take its mixture out")
     first = replace(first, notes=(*notes, *first.notes))
-    return {"reference": first, "replicate": _models(given.replicates, mixtures, tasks, "replicate")}
+    return {"reference": first, "replicate": _models(given.replicates, mixtures, tasks, "replicate", dropped)}
 
 
 def _models(
-    place: Path | dict[str, Path] | None, mixtures: pd.DataFrame, tasks: pd.DataFrame | None, role: str
+    place: Path | dict[str, Path] | None,
+    mixtures: pd.DataFrame,
+    tasks: pd.DataFrame | None,
+    role: str,
+    dropped: Collection[str],
 ) -> Models:
     """The models of these mixtures at a place: a mapping to folders, a folder of folders, or scores."""
     if place is None:
@@ -222,24 +234,32 @@ def _models(
         raise Refusal(f"{told}; call rows as mixtures are")
     if tasks is None:
         return Models({}, mixtures.loc[there])
-    found = [name for name in tasks.index if name in sheet.cells] if sheet.some else sheet.tasks()
-    notes = _check_tasks(found, tasks, sheet.file)
-    scores, again = sheet.scores([name for name in found if name in tasks.index])
-    return Models({}, mixtures.loc[there], scores=scores.loc[there], notes=(*notes, *again))
+    columns = {_column(name, row, sheet.cells): name for name, row in tasks.iterrows()}
+    found = [name for name in columns if name in sheet.cells] if sheet.some else sheet.tasks()
+    notes = _check_tasks([columns.get(name, name) for name in found], tasks, sheet.file, dropped)
+    scores, again = sheet.scores([name for name in found if name in columns])
+    scores = scores.rename(columns=columns).loc[there]
+    return Models({}, mixtures.loc[there], scores=scores, notes=(*notes, *again))
 
 
 def _configs(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/config.json"))
 
 
-def _check_tasks(found: Sequence[str], tasks: pd.DataFrame, name: str) -> list[str]:
-    """Refuse scores without a task that steers; return a note of each that is a task no more."""
-    known = list(tasks.index)
-    unknown = [task for task in found if task not in known]
+def _column(name: str, row: pd.Series, held: Collection[str]) -> str:
+    """The column of a row of the task table in a table of scores that may have several metrics of one task."""
+    task = name.partition("/")[0]
+    spelt = (name, f"{task}/{row['metric']}", f"{task}/{row['metric']},{row.get('filter') or 'none'}")
+    return next((one for one in spelt if one in held), name)
+
+
+def _check_tasks(found: Sequence[str], tasks: pd.DataFrame, name: str, dropped: Collection[str]) -> list[str]:
+    """Refuse scores of unknown tasks, or without one that steers; return a note of each that was a candidate's text."""
+    known, gone = list(tasks.index), {f"{HELDOUT}_{candidate}" for candidate in dropped}
+    if unknown := [task for task in found if task not in known and task not in gone]:
+        hint = near(unknown[0], known, "did you mean {!r}? ")
+        raise Refusal(f"{name}: {unknown[0]!r} is no task of the study; {hint}its tasks are {', '.join(known[:12])}")
     if missing := [task for task in known if tasks.loc[task, "target"] and task not in found]:
-        if unknown:
-            hint = near(unknown[0], known, "did you mean {!r}? ")
-            told = f"{name}: {unknown[0]!r} is no task of the study; {hint}its tasks are {', '.join(known[:12])}"
-            raise Refusal(f"{told}, and there are no scores of {missing[0]!r}")
         raise Refusal(f"{name}: no scores of {missing[0]!r}, which steers; add them, or set its `target` to false")
-    return [f"{name}: {task!r} is no task of the study, its scores are passed over" for task in unknown]
+    return [f"{name}: {task!r} is no task of the study any more, its scores are passed over"
+            for task in found if task in gone]  # fmt: skip

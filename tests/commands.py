@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
@@ -18,12 +18,14 @@ SCORED = 40  # scores in the cache when the second kill comes: more than noteboo
 class Command:
     """`demix-nb run` in a process of its own; what it prints goes to a file beside the run's folder."""
 
-    def __init__(self, run_dir: Path, *arguments: str, profile: str = "smoke") -> None:
+    def __init__(
+        self, run_dir: Path, *arguments: str, profile: str = "smoke", env: Mapping[str, str] | None = None
+    ) -> None:
         run_dir.parent.mkdir(parents=True, exist_ok=True)
         self.log = run_dir.with_name(f"{run_dir.name}.log")
         command = [sys.executable, "-m", "demix_nb", "run", "--profile", profile, "--run-dir", str(run_dir), *arguments]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT, env=env)
 
     def finish(self, timeout: float = 1200.0) -> str:
         """Wait for the end; return what was printed, which must not be an error."""

@@ -14,7 +14,7 @@ from commands import ALONE, Command
 from demix_nb import store
 
 pytestmark = pytest.mark.notebooks
-LAPTOPS = """
+APART = """
 import sys
 
 class Apart:
@@ -26,9 +26,9 @@ sys.meta_path.insert(0, Apart())
 """
 
 
-def run(file: Path, *steps: str, run_dir: Path) -> str:
+def run(file: Path, *steps: str, run_dir: Path, env: dict[str, str] | None = None) -> str:
     """Run a study file's notebooks at `smoke`, which say how little is scored; all else is in the file."""
-    return Command(run_dir, "--study", str(file), *steps, *ALONE).finish()
+    return Command(run_dir, "--study", str(file), *steps, *ALONE, env=env).finish()
 
 
 def outputs(run_dir: Path) -> dict[str, list]:
@@ -54,19 +54,19 @@ def is_quiet(run_dir: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def seven(tmp_path_factory):
+def no_lab(tmp_path_factory):
+    """The environment of processes in which the lab and the papers cannot be imported."""
+    folder = tmp_path_factory.mktemp("apart")
+    (folder / "sitecustomize.py").write_text(APART)
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+
+
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory, no_lab):
     """Seven checkpoints with references as models, and the folder of a run through all notebooks."""
     folder = tmp_path_factory.mktemp("seven")
     file = studies.checkpoints(folder, references=True)
-    return file, folder / "run", run(file, run_dir=folder / "run")
-
-
-@pytest.fixture
-def no_lab(tmp_path, monkeypatch):
-    """Processes in which the lab and the papers cannot be imported."""
-    (tmp_path / "apart").mkdir()
-    (tmp_path / "apart" / "sitecustomize.py").write_text(LAPTOPS)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "apart"), os.environ.get("PYTHONPATH", "")]))
+    return file, folder / "run", run(file, run_dir=folder / "run", env=no_lab)
 
 
 def test_seven_checkpoints_go_through_all_notebooks(seven):
@@ -85,7 +85,7 @@ def test_seven_checkpoints_go_through_all_notebooks(seven):
     assert tasks.drop(index="say_word")["mode"].eq("likelihood").all()
 
 
-def test_references_as_scores_say_the_same_as_the_models(seven, tmp_path, no_lab):
+def test_references_as_scores_say_the_same_as_the_models(seven, tmp_path):
     file, run_dir, _ = seven
     content = yaml.safe_load(file.read_text())["references"]
     first, second = (str(run_dir / "tables" / f"{name}_scores.csv") for name in ("reference", "replicate"))
@@ -110,12 +110,12 @@ def test_without_references_nothing_is_validated_and_what_to_train_is_said(seven
     assert "named_mixtures.csv says what to train" in texts(outputs(tmp_path / "run")["07_mixture_quality"])
 
 
-def test_tables_of_runs_go_through_all_notebooks_without_the_lab(shared, tmp_path, no_lab):
+def test_tables_of_runs_go_through_all_notebooks(shared, tmp_path, no_lab):
     given = {"mixtures": str(shared / "regmix" / "train_mixture_1m.csv")}
     given |= {"scores": str(shared / "regmix" / "train_pile_loss_1m.csv")}
     losses = ["metric/the_pile_pile_cc_val_loss", "metric/the_pile_github_val_loss"]
     (tmp_path / "regmix.yaml").write_text(yaml.safe_dump({"proxies": given, "tasks": losses}))
-    run(tmp_path / "regmix.yaml", run_dir=tmp_path / "run")
+    run(tmp_path / "regmix.yaml", run_dir=tmp_path / "run", env=no_lab)
     is_quiet(tmp_path / "run")
     found = store.read(tmp_path / "run" / "summary" / "04_regression.csv", "summary")["value"]
     assert float(found["its mean ρ on held out"]) > 0.9  # always predicting the mean has no order

@@ -246,11 +246,12 @@ def search_rounds(
 
 def mixtures(named: pd.DataFrame, corpora: pd.DataFrame) -> Figure:
     """Shares of the candidates, a bar per mixture; hues are families, shades their candidates."""
-    figure, ((axes,),) = marks.canvas(height=1.1 + 0.42 * len(named) + 0.14 * named.shape[1] / 4)
+    beside = max(1, min(4, 100 // (6 + max(map(len, named)))))  # names in a line of the legend
+    figure, ((axes,),) = marks.canvas(height=1.1 + 0.42 * len(named) + 0.14 * named.shape[1] / beside)
     marks.bars(axes, named[list(corpora.index)], colours.candidates(corpora["family"].to_dict()))
     axes.set(xlabel="share of the mixture", xlim=(0, 1))
     axes.grid(visible=False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=beside)
     return figure
 
 
