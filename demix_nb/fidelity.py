@@ -246,7 +246,8 @@ def usable(tasks: pd.DataFrame, ratio: pd.Series, *, least: float) -> pd.DataFra
     if lost := sorted(set(targets["family"]) - set(kept["family"])):
         raise Refusal(
             f"no task of family {lost[0]!r} moves {least:g} times more between mixtures than "
-            "between seeds; train longer, score more items (parameter limit), or lower min_signal_to_noise"
+            "between seeds; train longer, score more items (`limit`), set its tasks' `target` to false in the "
+                "study file, or lower min_signal_to_noise"
         )
     return kept
 

@@ -248,8 +248,8 @@ def _configs(folder: Path) -> list[Path]:
 
 def _column(name: str, row: pd.Series, held: Collection[str]) -> str:
     """The column of a row of the task table in a table of scores that may have several metrics of one task."""
-    task = name.partition("/")[0]
-    spelt = (name, f"{task}/{row['metric']}", f"{task}/{row['metric']},{row.get('filter') or 'none'}")
+    task, metric = name.partition("/")[0], row.get("metric", "")
+    spelt = (name, f"{task}/{metric}", f"{task}/{metric},{row.get('filter') or 'none'}")
     return next((one for one in spelt if one in held), name)
 
 

@@ -220,6 +220,12 @@ class Study(Opened):
         """What stands behind the study's proxies: `references` that were really trained, or `none`."""
         return "references" if len(self["reference_scores"]) >= MIN_REFERENCES else "none"
 
+    def verdict(self, kind: str) -> str:
+        """What notebook 03 found of a kind of proxy: use, use with care, don't, and why; `not known` without references."""
+        trust = self["trust"]
+        rows = trust[trust.index == kind]
+        return "not known" if rows.empty else "{verdict}: {because}".format(**rows.iloc[0])
+
     @property
     def models(self) -> Path:
         """The folder of trained models."""

@@ -86,16 +86,21 @@ class Model(Part):
     batch_tokens: Whole = Field(2048, description="tokens of one forward pass")
 
 
-class Runs(Part):
+class Measured(Part):
     """Mixtures and what models of them scored."""
 
     mixtures: Place = Field(description="a table, YAML or JSON of mixtures")
     scores: Place | None = Field(None, description="a table of scores, or a folder of lm-eval's results")
+
+
+class Runs(Measured):
+    """Runs that somebody has, and what their scores mean."""
+
     tasks: Place | None = Field(None, description="a task table: family, unit, higher_is_better")
     higher_is_better: bool | None = Field(None, description="of all scores whose direction nothing else says")
 
 
-class References(Runs):
+class References(Measured):
     """Really trained models: as checkpoints, or as the scores that they got."""
 
     checkpoints: Place | dict[str, Place] | None = Field(None, description="a folder of them, or mixture: folder")

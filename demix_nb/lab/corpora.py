@@ -106,9 +106,8 @@ def build(
     `sources`: "builtin", or a folder with a file or folder per candidate (`textfiles.texts`). `families`: a YAML file
     `candidate: family`; without it, the part of the name before `_` if that is general, math or code, else the whole
     name. `megabytes` (1e6 bytes) bounds the training text of each own candidate, or of the largest built-in one, which
-    the others follow (`text.AMOUNTS`); `heldout_kb` (1e3 bytes) is held out of each on top. `general`: the candidate
-    that the base is trained on. `tokenizer`: a folder with one to keep, of `vocab_size` tokens; else one is learnt from
-    all candidates, so that with one more it is another, and so are all models.
+    the others follow (`text.AMOUNTS`); `heldout_kb` (1e3 bytes) is held out of each on top. `general` names the
+    candidate that the base is trained on. `tokenizer`: a folder with the one to keep; none: learnt from all candidates.
 
     Raises Refusal for sizes out of range, for missing, unreadable or too little text, for families that do not fit the
     candidates, a tokenizer that cannot be kept, and where the folder cannot be written.
