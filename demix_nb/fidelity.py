@@ -247,7 +247,7 @@ def usable(tasks: pd.DataFrame, ratio: pd.Series, *, least: float) -> pd.DataFra
         raise Refusal(
             f"no task of family {lost[0]!r} moves {least:g} times more between mixtures than "
             "between seeds; train longer, score more items (`limit`), set its tasks' `target` to false in the "
-                "study file, or lower min_signal_to_noise"
+            "study file, or lower min_signal_to_noise"
         )
     return kept
 

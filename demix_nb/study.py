@@ -221,7 +221,7 @@ class Study(Opened):
         return "references" if len(self["reference_scores"]) >= MIN_REFERENCES else "none"
 
     def verdict(self, kind: str) -> str:
-        """What notebook 03 found of a kind of proxy: use, use with care, don't, and why; `not known` without references."""
+        """What notebook 03 found of a kind of proxy: use, use with care, don't; not known without references."""
         trust = self["trust"]
         rows = trust[trust.index == kind]
         return "not known" if rows.empty else "{verdict}: {because}".format(**rows.iloc[0])

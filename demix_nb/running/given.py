@@ -62,6 +62,12 @@ class Given:
         files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found if path.is_file()]
         return content_hash(dumped(self.file), files)
 
+    def check_place(self, folder: Path) -> None:
+        """Refuse a run's folder inside the folder of text, where all would be taken for text."""
+        if self.file.to_train and folder.is_relative_to(Path(self.file.training["corpora"]).resolve()):
+            told = f"results would go to {folder}, among the text of training.corpora"
+            raise Refusal(f"{told}; put the text in a folder of its own, or give another by --run-dir")
+
     def install(self, folder: Path) -> None:
         """Write the file into the run's folder, unless notebook 01 writes it, or wrote it there."""
         if not (self.file.to_train or self.file.trained_here):

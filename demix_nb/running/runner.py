@@ -193,7 +193,9 @@ def plan(
     chosen, own = profile_of(profile)
     run_dir = Path(run_dir or (given.folder if given else RUNS / profile)).resolve()
     wanted = {step_of(name) for name in names or (_of_study(chosen, given) if given else chosen)}
-    own |= given.parameters if given else {}
+    if given:
+        given.check_place(run_dir)
+        own |= given.parameters
     parameters: dict[str, dict[str, object]] = {}
     for step in reversed(STEPS):  # what a step needs stands before it
         if step in wanted:

@@ -9,6 +9,7 @@ from fixtures_running import notebook, set_up, two_steps
 from rich.console import Console
 
 from demix_nb.running import execution, runner
+from demix_nb.running.given import Given
 from demix_nb.running.terminal import Screen
 from demix_nb.store import Refusal
 
@@ -180,3 +181,14 @@ def test_lean_copies_lose_widgets_only(tmp_path):
     execution.lean(tmp_path / "copy.ipynb")
     stored = json.loads((tmp_path / "copy.ipynb").read_text())
     assert "widgets" not in stored["metadata"] and len(stored["cells"][1]["outputs"]) == 1
+
+
+def test_results_do_not_go_among_the_text(tmp_path):
+    (tmp_path / "law.txt").write_text("text")
+    (tmp_path / "study.yaml").write_text("general: law\nbeta: 0.5\ntraining: {corpora: .}\n")
+    given = Given.open(tmp_path / "study.yaml")
+    with pytest.raises(
+        Refusal, match=r"results would go to .*run, among the text .*; put the text in a folder"
+    ):
+        runner.plan([], "smoke", {}, given=given)
+    assert runner.plan([], "smoke", {}, tmp_path.parent / "elsewhere", given)[0].name == "01_components"
