@@ -14,7 +14,7 @@ from demix_nb import documents, options, reading, scoresheets
 from demix_nb import mixtures as simplex
 from demix_nb.ranges import near
 from demix_nb.region import Region
-from demix_nb.scored import Scored
+from demix_nb.scored import Scored, parted
 from demix_nb.store import Refusal
 from demix_nb.studyfile import HELDOUT, StudyFile, Task
 
@@ -132,7 +132,7 @@ def _scored(file: StudyFile, given: Any, candidates: Sequence[str] | None) -> Sc
     for name, task in said.items():
         for fact in ("family", "unit"):
             tasks.loc[name, [fact]] = getattr(task, fact) or tasks.loc[name, fact]
-    return Scored(found.mixtures, found.scores, tasks, found.notes)
+    return Scored(found.mixtures, found.scores, parted(tasks), found.notes)
 
 
 def _columns(task: str, metrics: Sequence[str], held: Collection[str]) -> list[str]:

@@ -139,6 +139,17 @@ def dealt(seen: Scored, *, rng: np.random.Generator) -> Scored:
     return replace(seen, scores=pd.DataFrame(rows, seen.scores.index, seen.scores.columns))
 
 
+def parted(tasks: pd.DataFrame) -> pd.DataFrame:
+    """Return a task table in which every family that steers has one unit: one with several becomes `family, unit` each.
+
+    No mean runs over bits and shares of right answers. Column `target` says which tasks steer, all where it is missing.
+    """
+    steering = tasks[tasks["target"]] if "target" in tasks else tasks
+    several = steering.groupby("family")["unit"].nunique() > 1
+    mixed = tasks["family"].isin(several.index[several])
+    return tasks.assign(family=tasks["family"].mask(mixed, tasks["family"] + ", " + tasks["unit"]))
+
+
 def describe(tasks: Iterable[str], *, unit: str, higher_is_better: bool) -> pd.DataFrame:
     """Return a task table in which every task is a family of its own."""
     index = pd.Index(list(tasks), name="task")

@@ -8,7 +8,7 @@ trains its models is named in its file, and asked only when a model is to be tra
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from demix_nb.fidelity import MIN_REFERENCES
 from demix_nb.given import Models
 from demix_nb.proxies import KINDS, Proxy
 from demix_nb.region import Region
-from demix_nb.scored import Scored
+from demix_nb.scored import Scored, parted
 from demix_nb.sources import Checkpoints, Progress, Store, silent
 from demix_nb.store import Refusal
 
@@ -143,7 +143,8 @@ class Opened(Facts):
         how = {"heldout": self.heldout, "context": self.window, "unsafe_code": self.file.unsafe_code}
         if self.file.include_path:
             how["include_path"] = self.file.include_path
-        return Suite.build(asked, self.tokenizer, batch_tokens=self.file.model.batch_tokens, **how)
+        suite = Suite.build(asked, self.tokenizer, batch_tokens=self.file.model.batch_tokens, **how)
+        return replace(suite, tasks=parted(suite.tasks))
 
     @property
     def tasks(self) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from demix_nb import reading, scoresheets, store
-from demix_nb.scored import Scored, dealt, describe
+from demix_nb.scored import Scored, dealt, describe, parted
 from demix_nb.store import Refusal
 
 TASKS = pd.DataFrame(
@@ -339,3 +339,11 @@ def test_what_nothing_cannot_tell_is_refused(many, rng):
     for told, ask in asked.items():
         with pytest.raises(Refusal, match=told):
             ask()
+
+
+def test_a_family_in_two_units_is_two_where_both_steer():
+    tasks = pd.DataFrame({"family": ["g", "g", "m", "m"], "unit": ["bpb", "acc", "bpb", "acc"],
+                          "target": [True, True, True, False]}, index=list("abcd"))  # fmt: skip
+    assert parted(tasks)["family"].tolist() == ["g, bpb", "g, acc", "m", "m"]
+    assert parted(tasks.drop(columns="target"))["family"].tolist() == ["g, bpb", "g, acc", "m, bpb", "m, acc"]
+    assert parted(TASKS).equals(TASKS)

@@ -187,8 +187,6 @@ def test_results_do_not_go_among_the_text(tmp_path):
     (tmp_path / "law.txt").write_text("text")
     (tmp_path / "study.yaml").write_text("general: law\nbeta: 0.5\ntraining: {corpora: .}\n")
     given = Given.open(tmp_path / "study.yaml")
-    with pytest.raises(
-        Refusal, match=r"results would go to .*run, among the text .*; put the text in a folder"
-    ):
+    with pytest.raises(Refusal, match=r"results would go to .*run, among the text .*; put the text in a folder"):
         runner.plan([], "smoke", {}, given=given)
     assert runner.plan([], "smoke", {}, tmp_path.parent / "elsewhere", given)[0].name == "01_components"
