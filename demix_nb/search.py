@@ -45,20 +45,25 @@ SAME = 1e-9  # shares nearer than this are one mixture
 
 
 def demix(
-    region, predictor, tasks, *, rng, start=None, sizes=SIZES, pool=POOL, choose=best, rule="average", top_k=None
-) -> Search:
+    region, predictor, tasks, *, rng, start=None, sizes=SIZES, pool=POOL, design="uniform", choose=best, rule="average",
+    top_k=None,
+) -> Search:  # fmt: skip
     """Sample, score, fit, resample near the predicted top; the answer is the mean of the top (DeMix 2.4, 3).
 
     `sizes`: mixtures per round; `choose(predictor, pool, size)`: those of a fresh pool that are scored next; `rule`,
-    `top_k`: how the answer is taken, and from how many. `start`: scored mixtures in place of the first, blind sample.
+    `top_k`: how the answer is taken, and from how many. The first, blind sample is drawn as a row of `region.DESIGNS`,
+    `design`, says; `start`: scored mixtures in its place.
     """
     seen = Scored.none(tasks) if start is None else start
     if len(seen):
         predictor.fit(seen)
         last = region.draw(pool, rng=rng, prefix="p")
     for turn, size in enumerate(sizes, start=1):
-        fresh = region.draw(pool if len(seen) else size, rng=rng, prefix=f"r{turn}-")
-        seen += yield (choose(predictor, fresh, size) if len(seen) else fresh)
+        named = {"rng": rng, "prefix": f"r{turn}-"}
+        if len(seen):
+            seen += yield choose(predictor, region.draw(pool, **named), size)
+        else:
+            seen += yield region.sample(size, how=design, **named)
         predictor.fit(seen)
         last = region.draw(pool, rng=rng, prefix="p")  # every round: so the committed searches drew their numbers
     return (yield from winner(rule, predictor, last, top_k))

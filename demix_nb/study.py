@@ -253,24 +253,30 @@ class Study(Opened):
 
     # --- what a predictor learns from
 
-    def to_score(self, kind: str, rounds: Sequence[int]) -> dict[str, Any]:
-        """Return a search's options: the rounds that are scored, none of runs given, which are there from the start."""
+    def to_score(self, kind: str, rounds: Sequence[int], drawn: str = "uniform") -> dict[str, Any]:
+        """Return a search's options: the rounds that are scored, none of runs given, which are there from the start.
+
+        `drawn`: how the first is, a row of `region.DESIGNS`.
+        """
         if KINDS[kind].needs_components:
-            return {"sizes": list(rounds)}
+            return {"sizes": list(rounds), "design": drawn}
         return {"sizes": [], "start": self.runs.only(self.ranked.index)}
 
-    def lesson(self, n: int, *, learners: Sequence[str], rng: np.random.Generator) -> tuple[Scored, dict[str, Scored]]:
+    def lesson(
+        self, n: int, *, learners: Sequence[str], drawn: str = "uniform", rng: np.random.Generator
+    ) -> tuple[Scored, dict[str, Scored]]:
         """Return what predictors learn from, by family, and what they are judged on.
 
-        Learnt from are `n` proxies of fresh mixtures, or the runs given. Judged on are the references' mixtures, once
-        by their proxies and once really trained; where there are too few, a third of the runs is held out. Raises
-        Refusal where the rest is too few for any of the `learners`.
+        Learnt from are `n` proxies of fresh mixtures (`drawn`: a row of `region.DESIGNS`), or the runs given. Judged on
+        are the references' mixtures, once by their proxies and once really trained; where there are too few, a third
+        of the runs is held out. Raises Refusal where the rest is too few for any of the `learners`.
         """
         from demix_nb.predictors import check_enough
 
         kind = self.kinds[0]
         if self.opens:
-            seen = self.proxy(kind)(self.region.draw(n, rng=rng, prefix="r1-")).only(self.ranked.index).by_family()
+            fresh = self.region.sample(n, how=drawn, rng=rng, prefix="r1-")
+            seen = self.proxy(kind)(fresh).only(self.ranked.index).by_family()
         else:
             seen = self.runs.only(self.ranked.index).by_family()
         found = {"proxies": self.scored(kind, "reference"), "trained models": self.references}

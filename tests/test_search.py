@@ -334,3 +334,14 @@ def test_groups_are_checked():
         top_down(groups={"all": ["news"]})
     with pytest.raises(Refusal, match="'python' is not both a candidate and in a group"):
         top_down(groups={name: members for name, members in GROUPS.items() if name != "code"})
+
+
+def test_the_first_round_is_drawn_as_it_is_told(rng):
+    """Of many candidates a uniform sample hugs the centre; another design reaches further, and the search goes on."""
+    names = [f"c{number}" for number in range(40)]
+    region, asked = Region(names), {}
+    for design in ("uniform", "dirichlet"):
+        steps = search.demix(region, None, TASKS, rng=np.random.default_rng(3), sizes=[6], design=design)
+        asked[design] = next(steps)
+    pd.testing.assert_frame_equal(asked["uniform"], region.draw(6, rng=np.random.default_rng(3), prefix="r1-"))
+    assert asked["dirichlet"].max(axis=1).mean() > 2 * asked["uniform"].max(axis=1).mean()
