@@ -71,18 +71,28 @@ class Models:
         return Models(folders, mixtures, records.sort_index(), notes=notes)
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Documents that no model was trained on: candidate → family, candidate → texts."""
+
+    families: Mapping[str, str]
+    heldout: Mapping[str, Sequence[str]]
+
+
 def heldout(file: StudyFile, candidates: Sequence[str]) -> dict[str, list[str]]:
     """Return candidate → held-out documents, of the candidates that have some; nothing where the study has no text."""
     text = dict(file.asked).get(HELDOUT, Task()).text
     return documents.of(text, candidates) if text else {}
 
 
-def asked(file: StudyFile, names: Sequence[str] | None) -> list["Asked"]:
-    """Return what is asked of models: entries of `tasks` by name, or all of them; a name that is none stands alone."""
+def asked(file: StudyFile, names: Sequence[str] | None, limit: int | None = None) -> list["Asked"]:
+    """Return what is asked of models: entries of `tasks` by name, or all of them.
+
+    A name that is none stands for itself, by `limit` items a task.
+    """
     from demix_nb.scoring import Asked
 
     known = dict(file.asked)
-    limit = next((task.limit for task in known.values() if task.limit), None)
     entries = {name: known.get(name, Task(limit=limit)) for name in (known if names is None else names)}
     return [Asked(name, **_of(task)) for name, task in entries.items()]
 

@@ -19,7 +19,7 @@ import pandas as pd
 from demix_nb import decide, given
 from demix_nb.facts import Facts
 from demix_nb.fidelity import MIN_REFERENCES
-from demix_nb.given import Models
+from demix_nb.given import HeldOut, Models
 from demix_nb.proxies import KINDS, Proxy
 from demix_nb.region import Region
 from demix_nb.scored import Scored, parted
@@ -37,18 +37,11 @@ HELD = 1 / 3  # of the runs, held out where there is no other test
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Documents that no model was trained on: candidate → family, candidate → texts."""
-
-    families: Mapping[str, str]
-    heldout: Mapping[str, Sequence[str]]
-
-
-@dataclass(frozen=True)
 class Opened(Facts):
     """What a study has to open and to measure: components, base, tokenizer, text, tasks; `entries` as in `Study`."""
 
     entries: Sequence[str] | str | None = None
+    limit: int | None = None
     n_jobs: int = 2
     progress: Progress = field(default=silent, repr=False)
 
@@ -139,7 +132,8 @@ class Opened(Facts):
         """The tasks that models are measured on, with everything prepared that does not depend on weights."""
         from demix_nb.scoring import Suite
 
-        asked = given.asked(self.file, sorted(set(self.ranked["suite"])) if self.entries == RANKED else self.entries)
+        names = sorted(set(self.ranked["suite"])) if self.entries == RANKED else self.entries
+        asked = given.asked(self.file, names, self.limit)
         how = {"heldout": self.heldout, "context": self.window, "unsafe_code": self.file.unsafe_code}
         if self.file.include_path:
             how["include_path"] = self.file.include_path
@@ -173,7 +167,11 @@ class Opened(Facts):
 
 @dataclass(frozen=True)
 class Study(Opened):
-    """A study with its models; `entries`: of its tasks, those that are measured (None: all, "ranked": those ranked)."""
+    """A study with its models.
+
+    `entries`: of its tasks, those that are measured (None: all, "ranked": those ranked); `limit`: items of each that
+    the file does not name.
+    """
 
     @classmethod
     def open(cls, folder: str | Path, entries: Sequence[str] | str | None = None, **options: Any) -> "Study":

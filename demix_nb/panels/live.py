@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from demix_nb.given import HeldOut
 from demix_nb.merging import Bank
 from demix_nb.mixtures import as_table, one_hot, validate
 from demix_nb.scored import Scored
 from demix_nb.scoring import Mixed, Suite
 from demix_nb.sources import Checkpoints
 from demix_nb.store import Refusal
-from demix_nb.study import HeldOut
 
 EXCERPT = 2000  # characters per candidate: a move then takes a third of a second for 164k parameters on one core
 PROMPT = 24  # tokens of held-out text that a continuation starts from

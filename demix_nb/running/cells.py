@@ -30,11 +30,13 @@ def begin(
     panels: bool = False,
     results: str = "run",
     profile: str = "",
+    limit: int | None = None,
 ) -> Study:
     """Set the style of figures, or of plotly `panels`, silence libraries that chat, and open the study of a run.
 
-    `entries`: of the study's tasks, those that are measured (`Study`). `results`: the folder of the tables that are
-    read, "run" for the run's own, "" for those committed of `profile`; what is written goes to the run.
+    `entries`: of the study's tasks, those that are measured, `limit`: items of others (`Study`). `results`: the folder
+    of the tables that are read, "run" for the run's own, "" for those committed of `profile`; what is written goes to
+    the run.
     """
     pd.set_option("display.max_colwidth", SENTENCE)
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -46,7 +48,7 @@ def begin(
         from demix_nb.figures.marks import theme as style
     style()
     given = {"run": None, "": DATA / "results" / profile}.get(results, Path(results))
-    return Study.open(run_dir, entries, n_jobs=workers, progress=progress, given=given)
+    return Study.open(run_dir, entries, limit=limit, n_jobs=workers, progress=progress, given=given)
 
 
 def progress(iterable: Iterable, total: int | None = None, desc: str = "") -> Iterable:
