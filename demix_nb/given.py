@@ -82,7 +82,11 @@ class HeldOut:
 def heldout(file: StudyFile, candidates: Sequence[str]) -> dict[str, list[str]]:
     """Return candidate → held-out documents, of the candidates that have some; nothing where the study has no text."""
     text = dict(file.asked).get(HELDOUT, Task()).text
-    return documents.of(text, candidates) if text else {}
+    found = documents.of(text, candidates) if text else {}
+    for name, texts in found.items():
+        if empty := [number for number, document in enumerate(texts, 1) if not document.strip()]:
+            raise Refusal(f"held-out text of {name!r}: document {empty[0]} is empty; take it out")
+    return found
 
 
 def asked(file: StudyFile, names: Sequence[str] | None, limit: int | None = None) -> list["Asked"]:

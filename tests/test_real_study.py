@@ -22,7 +22,7 @@ HELDOUT = {
     "maths": "Let n be even. Then n = 2k for some k, so n^2 = 4k^2, which is divisible by 4.",
     "python": "def total(items):\n    return sum(item.price for item in items)\n",
 }
-FEW = ("rounds=[8, 4]", "methods=[linear, task_arithmetic]", "path_points=3")
+FEW = ("rounds=[12]", "methods=[linear, task_arithmetic]", "path_points=3")
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_a_corner_is_its_component_in_every_dtype_on_every_device(folders, bank,
 
 
 @GPU
-@pytest.mark.parametrize("method", ["linear", "ties", "dare_linear"])
+@pytest.mark.parametrize("method", ["linear", "ties", "dare_linear", "della_linear"])
 def test_a_gpu_scores_merges_as_the_processor_does(bank, mixtures, tmp_path, method):
     suite = Words(written=())
     here, there = (

@@ -88,7 +88,7 @@ def drop_(update: Tensor, *, density: float, epsilon: float = 0.0, rng: np.rando
     for rows in update.view(-1, width).split(max(1, BLOCK // width)):
         chance = torch.full_like(rows, density)
         if epsilon and width > 1:
-            rank = rows.abs().argsort(dim=-1).argsort(dim=-1)
+            rank = rows.abs().argsort(dim=-1, stable=True).argsort(dim=-1)  # ties in one order on all devices
             chance += epsilon * (2 * rank / (width - 1) - 1)
         drawn = torch.from_numpy(rng.random(tuple(rows.shape), dtype=np.float32)).to(rows.device)
         rows.masked_fill_(drawn >= chance, 0).div_(chance)

@@ -66,7 +66,7 @@ def draft(found: Found, path: Path, *, higher_is_better: bool | None = None) -> 
     if found.corpora:
         sections = _to_train(found, home)
     elif found.components:
-        sections = [*_of_models(found, home), *_references(found, home, higher_is_better)]
+        sections = [*_of_models(found, home), *_references(found, home)]
     else:
         sections = [*_of_tables(found, home, higher_is_better), ((REFERENCES,), {})]
     made = Draft(path, (*sections, ((RUN,), {})))
@@ -109,7 +109,7 @@ def _of_models(found: Found, home: Path) -> list[Section]:
     ]
 
 
-def _references(found: Found, home: Path, higher_is_better: bool | None) -> list[Section]:
+def _references(found: Found, home: Path) -> list[Section]:
     if found.mixtures is None:
         places = [_near(place, home) for place in found.roles.values()]
         return [((UNNAMED.format(places[0]),) if places else (REFERENCES,), {})]
@@ -119,7 +119,8 @@ def _references(found: Found, home: Path, higher_is_better: bool | None) -> list
         return [((), {"references": {"mixtures": _near(found.mixtures, home)} | kept})]
     if found.scores is None:
         return [((REFERENCES,), {})]
-    return _runs("references", found, home, higher_is_better)
+    places = {"mixtures": _near(found.mixtures, home), "scores": _near(found.scores, home)}
+    return [((), {"references": places})]
 
 
 def _of_tables(found: Found, home: Path, higher_is_better: bool | None) -> list[Section]:
@@ -127,11 +128,11 @@ def _of_tables(found: Found, home: Path, higher_is_better: bool | None) -> list[
     names = reading.mixtures(found.mixtures)[0].columns
     lines = {name: {"family": families[name]} if name in families else {} for name in names}
     asked = (TOKENS, *(() if families else (FAMILY,)))
-    return [(asked, {"candidates": lines}), *_runs("proxies", found, home, higher_is_better)]
+    return [(asked, {"candidates": lines}), *_runs(found, home, higher_is_better)]
 
 
-def _runs(key: str, found: Found, home: Path, higher_is_better: bool | None) -> list[Section]:
-    """Mixtures with their scores, and what the scores' names leave open."""
+def _runs(found: Found, home: Path, higher_is_better: bool | None) -> list[Section]:
+    """Runs somebody has, and what the names of their scores leave open."""
     sheet = scoresheets.read(found.scores, list(reading.mixtures(found.mixtures)[0].index))
     said = {"mixtures": _near(found.mixtures, home), "scores": _near(found.scores, home)}
     if higher_is_better is not None:
@@ -140,7 +141,7 @@ def _runs(key: str, found: Found, home: Path, higher_is_better: bool | None) -> 
     unknown = [name for name in sheet.clear if told[name] is None] if higher_is_better is None else []
     asked = [COUNTED.format(", ".join(list(sheet.unclear)[:3]))] if sheet.unclear else []
     asked += [DIRECTION.format(unknown[0])] if unknown else []
-    return [(tuple(asked), {key: said})]
+    return [(tuple(asked), {"proxies": said})]
 
 
 def _families(found: Found) -> dict[str, str]:

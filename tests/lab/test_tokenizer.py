@@ -1,6 +1,7 @@
 """A tokenizer that is kept: a candidate that comes or goes costs its own component, and nothing else."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -107,12 +108,12 @@ def test_streams_of_built_in_text_are_numbered_by_place_and_of_own_text_by_name(
     job = lab.Setting(
         {"hidden": 32, "layers": 1, "head_dim": 16, "context": 32}, "general", 0.5, 2560, 5e-3, 256, "cosine", "base"
     ).job("any", "any", one_hot(small_data.candidates, "math"), seed=3)  # fmt: skip
-    builtin = making.Corpora(**vars(small_data) | {"builtin": True})
+    builtin = replace(small_data, builtin=True)
     drawn = {name: rng.integers(1 << 62) for name, rng in streams(job, builtin).items()}
     spawned = np.random.default_rng(3).spawn(len(small_data.candidates) + 1)
     assert list(drawn.values()) == [rng.integers(1 << 62) for rng in spawned]
     assert list(drawn) == [*small_data.candidates, making.SHUFFLING]
-    fewer = making.Corpora(**vars(small_data) | {"families": {"math": "math", "general": "general"}})
+    fewer = replace(small_data, families={"math": "math", "general": "general"})
     ours, less = streams(job, small_data), streams(job, fewer)
     assert all(ours[name].integers(1 << 62) == rng.integers(1 << 62) for name, rng in less.items())
 

@@ -167,10 +167,10 @@ def test_a_file_that_is_there_stays(ours, capfd):
 def test_references_may_be_scores(ours, capfd):
     shutil.rmtree(ours / "refs")
     (ours / "scores.csv").write_text("mixture,heldout_law,heldout_news\nr1,1,2\nr2,3,4\nr3,5,6\nr4,7,8\n")
-    assert study(capfd, "init", ours, "--lower-is-better")[0] == 0
+    assert study(capfd, "init", ours)[0] == 0
     file = door.open_study(ours / "study.yaml")
     assert (file.references.mixtures, file.references.scores) == (ours / "refs.csv", ours / "scores.csv")
-    assert file.references.higher_is_better is False and file.proxies is None
+    assert file.proxies is None
 
 
 def test_references_without_their_mixtures_are_asked_for(ours, capfd):
