@@ -20,6 +20,7 @@ from demix_nb.store import Refusal
 from demix_nb.studyfile import HELDOUT, StudyFile
 
 LIMITS = ("lower", "upper")
+BROUGHT = ("candidates", "components", "base", "tokenizer", "proxies", "references")  # what notebook 01 would make
 
 
 def open_study(path: str | Path) -> StudyFile:
@@ -103,8 +104,9 @@ def _parts(file: StudyFile) -> Iterator[str]:
         yield "it names no candidate; write `candidates:` with a line for each"
     if file.to_train and "corpora" not in file.training:
         yield "training has no `corpora`; name the folder with a file or folder of text per candidate"
-    if file.to_train and (file.candidates or file.components or file.proxies):
-        yield "notebook 01 is to train its models, so `candidates`, `components` and `proxies` are not given; drop them"
+    given_too = [name for name in BROUGHT if getattr(file, name)] if file.to_train else []
+    if given_too:
+        yield f"notebook 01 is to train its models, so `{given_too[0]}` is not given; drop it, or `training`"
     if not file.to_train and not file.folders and file.proxies is None:
         yield "it has neither components nor proxies; name a component per candidate, or tables of runs"
     if file.folders and (missing := [name for name in file.candidates if name not in file.folders]):

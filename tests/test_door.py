@@ -187,6 +187,10 @@ REFUSED = {
         r"proxies\.higher_is_better is 'up'; it must be true or false"),
     "models and tables": (models(**tables()), r"components and proxies"),
     "nothing": ({"window": 32}, r"names no candidate"),
+    "training beside a base": ({"base": "base", "training": {"corpora": "text"}}, r"`base` is not given; drop it"),
+    "training beside references": (
+        {"training": {"corpora": "text"}, "references": {"mixtures": "mixtures.csv", "scores": "scores.csv"}},
+        r"`references` is not given; drop it"),
     "training of nothing": ({"training": {"corpora": "nix"}}, r"nix"),
     "no mapping": ("- a\n- b\n", r"must map.*it holds a list"),
     "empty": ("", r"holds nothing"),
