@@ -18,7 +18,7 @@ checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is welcome
 hook = install_import_hook("demix_nb", f"{__name__}.checker")
 
 TURNS = {"test_exercises.py": 0, "test_studies.py": 1, "test_own_studies.py": 2}
-TURNS |= {"test_notebooks.py": 3, "test_browser.py": 3}
+TURNS |= {"test_real_study.py": 2, "test_notebooks.py": 3, "test_browser.py": 3}
 SHARED = REPOSITORY.parent / "shared"
 
 
