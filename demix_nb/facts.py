@@ -86,9 +86,8 @@ class Facts(Tables):
 
     @property
     def references(self) -> Scored:
-        """The really trained models, on those ranked tasks that they were measured on."""
-        known = self.ranked.index.isin(self["reference_scores"].columns)
-        return self.scored("reference", tasks=self.ranked[known])
+        """The really trained models, on the ranked tasks."""
+        return self.scored("reference")
 
     # --- facts
 

