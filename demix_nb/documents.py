@@ -38,23 +38,29 @@ UNPACK: dict[str, Callable[[Path], BinaryIO | io.BufferedReader]] = {
 }
 
 
-def of(given: str | Path | Mapping[str, str | Path], candidates: Sequence[str]) -> dict[str, list[str]]:
-    """Return candidate → documents that are held out, in the order of `candidates`, without those that have none.
+def files(given: str | Path | Mapping[str, str | Path], candidates: Sequence[str]) -> dict[str, list[Path]]:
+    """Return candidate → files of held-out documents, in the order of `candidates`, without those that have none.
 
-    `given`: a folder with a file or folder per candidate (`textfiles.texts`), or candidate → file or folder.
-    Raises Refusal naming what is not there or cannot be read, a name that is no candidate's with the nearest that is,
-    a candidate whose files hold nothing but blanks, and a folder of text to train on.
+    `given`: a folder with a file or folder per candidate (`textfiles.texts`), or candidate → file or folder. Raises
+    Refusal naming what is not there, a name that is no candidate's with the nearest that is, and a folder of text to
+    train on.
     """
     if not isinstance(given, Mapping) and (train := Path(given) / "train").is_dir():
         raise Refusal(f"{train} is text to train on, which is not held out; name the folder of held-out text alone")
-    files = textfiles.named(given) if isinstance(given, Mapping) else textfiles.texts(given)
-    if unknown := [name for name in files if name not in candidates]:
-        told = f"{files[unknown[0]][0]} is given for {unknown[0]!r}, which is no candidate"
+    found = textfiles.named(given) if isinstance(given, Mapping) else textfiles.texts(given)
+    if unknown := [name for name in found if name not in candidates]:
+        told = f"{found[unknown[0]][0]} is given for {unknown[0]!r}, which is no candidate"
         raise Refusal(f"{told}; {closest(unknown[0], candidates)}")
-    found = {name: read(files[name]) for name in candidates if name in files}
+    return {name: found[name] for name in candidates if name in found}
+
+
+def of(given: str | Path | Mapping[str, str | Path], candidates: Sequence[str]) -> dict[str, list[str]]:
+    """Return candidate → documents of its `files`; raises Refusal for what cannot be read or holds blanks alone."""
+    places = files(given, candidates)
+    found = {name: read(paths) for name, paths in places.items()}
     for name, texts in found.items():
         if not any(map(str.strip, texts)):
-            raise Refusal(f"candidate {name!r} has no text in {files[name][0]}; give at least one document")
+            raise Refusal(f"candidate {name!r} has no text in {places[name][0]}; give at least one document")
     return found
 
 

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from demix_nb import DATA, given, store, studyfile, textfiles
+from demix_nb import DATA, given, reading, store, studyfile, textfiles
 from demix_nb.ranges import near
 from demix_nb.schemas import BESIDE_FAMILIES
 from demix_nb.store import Refusal
 from demix_nb.studyfile import HELDOUT, StudyFile
 
 LIMITS = ("lower", "upper")
+ALONE = "but there are no components to compare them with; give their scores"
 BROUGHT = ("candidates", "components", "base", "tokenizer", "proxies", "references")  # what notebook 01 would make
 
 
@@ -65,12 +66,14 @@ def candidates(file: StudyFile) -> pd.DataFrame:
     ).rename_axis("candidate")
 
 
-def to_train(file: StudyFile) -> list[str]:
-    """Return the candidates that notebook 01 will train components of; raises Refusal as `textfiles.texts`."""
-    place = file.training["corpora"]
-    if place == studyfile.BUILTIN:
+def to_train(corpora: str | Path) -> list[str]:
+    """Return the candidates that notebook 01 trains components of: the built-in ones, or those of a folder of text.
+
+    Raises Refusal as `textfiles.texts`.
+    """
+    if corpora == studyfile.BUILTIN:
         return list(store.read(DATA / "results" / "laptop" / "corpora.csv", "corpora").index)
-    return list(textfiles.texts(place))
+    return list(textfiles.texts(corpora))
 
 
 def named_files(file: StudyFile) -> list[Path]:
@@ -92,7 +95,7 @@ def _filled(file: StudyFile) -> StudyFile:
     """The file with the candidates of its tables, where it names none."""
     if file.candidates or file.proxies is None:
         return file
-    names = given.runs(file).candidates
+    names, _ = reading.mixtures(file.proxies.mixtures)
     return file.model_copy(update={"candidates": {name: studyfile.Candidate() for name in names}})
 
 
@@ -127,8 +130,10 @@ def _parts(file: StudyFile) -> Iterator[str]:
         yield "region.max_epochs needs run.target_tokens; give both or neither"
     if file.references and file.references.checkpoints is None and file.references.scores is None:
         yield "references have neither checkpoints nor scores; give one of them"
+    if file.references and file.references.checkpoints and file.references.scores:
+        yield "references have checkpoints and scores; give one of them"
     if file.references and file.references.checkpoints and not file.folders:
-        yield "references are checkpoints, but there are no components to compare them with; give their scores"
+        yield f"references are checkpoints, {ALONE}"
     if file.proxies and file.proxies.scores is None:
         yield "proxies have no scores; name their table"
     names = [name for name, _ in file.asked]
@@ -157,7 +162,7 @@ def _names(file: StudyFile) -> Iterator[str]:
 
 def _paths(file: StudyFile) -> Iterator[str]:
     if file.to_train:
-        to_train(file)
+        to_train(file.training["corpora"])
         return
     for path in named_files(file):
         if not path.exists():
@@ -175,13 +180,9 @@ def _models(file: StudyFile) -> Iterator[str]:
 
     folders = by_name(file.folders) | ({"(base)": file.base} if file.base else {})
     open_alike(folders)
-    if file.references and file.references.checkpoints:
-        brought = given.references(file, list(file.candidates), None)
-        first = next(iter(file.folders))
-        for models in brought.values():
-            open_alike(
-                {first: file.folders[first]} | {f"reference {name}": path for name, path in models.folders.items()}
-            )
+    first = next(iter(file.folders))
+    for role, models in given.references(file, list(file.candidates), None).items():
+        open_alike({first: file.folders[first]} | {f"{role} {name}": path for name, path in models.folders.items()})
     if file.tokenizer and (differs := difference(next(iter(file.folders.values())), file.tokenizer)):
         yield f"the tokenizer is not that of the components: {differs}; name theirs, or none"
     resolve(file.model.dtype, file.model.device, list(file.folders.values()))
@@ -222,7 +223,9 @@ def _steering(file: StudyFile) -> set[str] | None:
 
 def _families_of(name: str, file: StudyFile) -> list[str] | None:
     if name == HELDOUT:
-        return [file.families[one] for one in given.heldout(file, list(file.candidates))]
+        return [file.families[one] for one in given.texts(file, list(file.candidates))]
+    if file.include_path:  # a task of one's own may be called as one of ours is
+        return None
     told = [yaml.load(path.read_text("utf-8"), yaml.BaseLoader) for path in (DATA / "tasks").glob("*.yaml")]
     ours = [one["metadata"]["family"] for one in told if name in (one["task"], one.get("tag"))]
     return ours or None
@@ -230,13 +233,11 @@ def _families_of(name: str, file: StudyFile) -> list[str] | None:
 
 def _tables(file: StudyFile) -> Iterator[str]:
     """Tables of mixtures and scores that cannot be read, or that are of other candidates and tasks."""
-    yield from ()
-    if file.proxies:
-        given.runs(file, list(file.candidates))
-    if file.references and not file.folders:
-        given.references(file, list(file.candidates), given.runs(file, list(file.candidates)).tasks)
-    elif file.references:
-        given.references(file, list(file.candidates), _rows(file))
+    names = list(file.candidates)
+    runs = given.runs(file, names) if file.proxies else None
+    brought = given.references(file, names, _rows(file) if runs is None else runs.tasks)
+    if runs is not None and (lone := [role for role, models in brought.items() if models.folders]):
+        yield f"{lone[0]}s are checkpoints, {ALONE}"
 
 
 def _rows(file: StudyFile) -> pd.DataFrame | None:
@@ -246,7 +247,7 @@ def _rows(file: StudyFile) -> pd.DataFrame | None:
     steers: dict[str, bool] = {}
     for name, task in file.asked:
         if name == HELDOUT:
-            steers |= {f"{HELDOUT}_{one}": task.target for one in given.heldout(file, list(file.candidates))}
+            steers |= {f"{HELDOUT}_{one}": task.target for one in given.texts(file, list(file.candidates))}
         elif (tasks := check_names([name], file.include_path or TASKS)[name]) is None:
             return None
         elif len(task.metric) > 1:

@@ -54,7 +54,7 @@ def _merge(path: Path, content: Mapping[str, Any], folders: Mapping[str, Path]) 
     models = content.get("models")
     if not isinstance(models, list) or not models or not all(isinstance(each, Mapping) for each in models):
         raise Refusal(f"{path.name}: `models` is no list of models with weights; {WRITE}")
-    common = content.get("parameters") or {}
+    common = _parameters(path, content)
     found: dict[str, float] = {}
     for each in models:
         name, weight = _candidate(path, each, folders), _weight(path, each, common)
@@ -68,6 +68,13 @@ def _merge(path: Path, content: Mapping[str, Any], folders: Mapping[str, Path]) 
     return {name: repr(weight / scale) for name, weight in found.items()}
 
 
+def _parameters(path: Path, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = given.get("parameters") or {}
+    if not isinstance(found, Mapping):
+        raise Refusal(f"{path.name}: `parameters` is {found!r}; write `parameters: {{weight: …}}`")
+    return found
+
+
 def _candidate(path: Path, given: Mapping[str, Any], folders: Mapping[str, Path]) -> str:
     model = given.get("model")
     if not isinstance(model, str) or not Path(model).name:
@@ -77,7 +84,7 @@ def _candidate(path: Path, given: Mapping[str, Any], folders: Mapping[str, Path]
 
 
 def _weight(path: Path, given: Mapping[str, Any], common: Mapping[str, Any]) -> float:
-    weight = (given.get("parameters") or {}).get("weight", common.get("weight"))
+    weight = _parameters(path, given).get("weight", common.get("weight"))
     if isinstance(weight, list):
         raise Refusal(
             f"{path.name}: model {given['model']!r} has a weight per layer, so there is no one mixture; {WRITE}"

@@ -79,12 +79,18 @@ class HeldOut:
     heldout: Mapping[str, Sequence[str]]
 
 
+def texts(file: StudyFile, candidates: Sequence[str]) -> list[str]:
+    """Return the candidates that have held-out text; none where the study has no text. No document is read."""
+    text = dict(file.asked).get(HELDOUT, Task()).text
+    return list(documents.files(text, candidates)) if text else []
+
+
 def heldout(file: StudyFile, candidates: Sequence[str]) -> dict[str, list[str]]:
     """Return candidate → held-out documents, of the candidates that have some; nothing where the study has no text."""
     text = dict(file.asked).get(HELDOUT, Task()).text
     found = documents.of(text, candidates) if text else {}
-    for name, texts in found.items():
-        if empty := [number for number, document in enumerate(texts, 1) if not document.strip()]:
+    for name, held in found.items():
+        if empty := [number for number, document in enumerate(held, 1) if not document.strip()]:
             raise Refusal(f"held-out text of {name!r}: document {empty[0]} is empty; take it out")
     return found
 
@@ -124,15 +130,17 @@ def window_of(folder: Path) -> int:
 def runs(file: StudyFile, candidates: Sequence[str] | None = None) -> Scored:
     """Return the runs of a study of tables, on the tasks that it names, or on all columns of scores."""
     given = file.proxies
-    held = scoresheets.read(given.scores).cells
+    read = reading.opened(given.mixtures, candidates, grown=candidates is not None)
+    sheet = scoresheets.read(given.scores, read.names)
     said = {name: task for name, task in file.asked if name != HELDOUT}
-    said = {column: task for name, task in said.items() for column in _columns(name, task.metric, held)}
+    said = {column: task for name, task in said.items() for column in _columns(name, task.metric, sheet.cells)}
     direction = {name: task.higher_is_better for name, task in said.items() if task.higher_is_better is not None}
-    how = {"candidates": candidates, "asked": list(said) or None}
-    how["higher_is_better"] = direction or given.higher_is_better
-    found = reading.scored(given.mixtures, given.scores, given.tasks, **how)
+    how = {"higher_is_better": direction, "rest": given.higher_is_better, "asked": list(said) or None}
+    found = reading.joined(read, sheet, given.tasks, **how)
     tasks = found.tasks.assign(suite="runs", mode="likelihood", target=True)
     for name, task in said.items():
+        if name not in tasks.index:  # which the task table says is no target
+            continue
         told = {"family": task.family, "unit": task.unit, "target": task.target}
         for fact, value in told.items():
             tasks.loc[name, [fact]] = tasks.loc[name, fact] if value is None else value
@@ -184,7 +192,7 @@ def baseline(file: StudyFile) -> pd.Series | None:
         return None
     if isinstance(said, dict):
         return simplex.validate(pd.Series(said).reindex(names, fill_value=0.0).to_frame("run.baseline").T).iloc[0]
-    table, _ = reading.mixtures(said, names)
+    table, _ = reading.mixtures(said, names, folders=file.folders)
     if len(table) > 1:
         raise Refusal(f"run.baseline, {said}, holds {len(table)} mixtures; give a file of one")
     return table.iloc[0]
@@ -204,24 +212,20 @@ def references(file: StudyFile, candidates: Sequence[str], tasks: pd.DataFrame |
     given = file.references
     if given is None:
         return {role: Models.none(candidates) for role in ("reference", "replicate")}
-    mixtures, notes = reading.mixtures(given.mixtures, candidates, grown=True)
+    read = reading.opened(given.mixtures, candidates, folders=file.folders, grown=True)
     place = given.scores if given.checkpoints is None else given.checkpoints
-    dropped = [name for name in reading.mixtures(given.mixtures)[0] if name not in candidates]
-    first = _models(place, mixtures, tasks, "reference", dropped)
-    if missing := [name for name in mixtures.index if name not in first.mixtures.index]:
+    first = _models(place, read, tasks, "reference")
+    if missing := [name for name in read.table.index if name not in first.mixtures.index]:
         raise Refusal(f"reference {missing[0]!r} has no model or scores in {place}; add it, or take its mixture out")
-    first = replace(first, notes=(*notes, *first.notes))
-    return {"reference": first, "replicate": _models(given.replicates, mixtures, tasks, "replicate", dropped)}
+    first = replace(first, notes=(*read.notes, *first.notes))
+    return {"reference": first, "replicate": _models(given.replicates, read, tasks, "replicate")}
 
 
 def _models(
-    place: Path | dict[str, Path] | None,
-    mixtures: pd.DataFrame,
-    tasks: pd.DataFrame | None,
-    role: str,
-    dropped: Collection[str],
+    place: Path | dict[str, Path] | None, read: reading.Opened, tasks: pd.DataFrame | None, role: str
 ) -> Models:
     """The models of these mixtures at a place: a mapping to folders, a folder of folders, or scores."""
+    mixtures = read.table
     if place is None:
         return Models({}, mixtures.iloc[:0])
     if isinstance(place, dict) or any(place.glob("*/config.json")):
@@ -231,7 +235,7 @@ def _models(
             told = f"{place} holds no {role} of {', '.join(mixtures.index[:3])}, …"
             raise Refusal(f"{told}; call folders as mixtures are")
         return Models({name: folders[name] for name in there}, mixtures.loc[there])
-    sheet = scoresheets.read(place, list(mixtures.index))
+    sheet = scoresheets.read(place, read.names)
     there = [name for name in mixtures.index if name in sheet.cells.index]
     if not there:
         told = f"{sheet.file} scores no mixture of {', '.join(mixtures.index[:3])}, …"
@@ -240,7 +244,7 @@ def _models(
         return Models({}, mixtures.loc[there])
     columns = {_column(name, row, sheet.cells): name for name, row in tasks.iterrows()}
     found = [name for name in columns if name in sheet.cells] if sheet.some else sheet.tasks()
-    notes = _check_tasks([columns.get(name, name) for name in found], tasks, sheet.file, dropped)
+    notes = _check_tasks([columns.get(name, name) for name in found], tasks, sheet.file, read.gone)
     scores, again = sheet.scores([name for name in found if name in columns])
     scores = scores.rename(columns=columns).loc[there]
     return Models({}, mixtures.loc[there], scores=scores, notes=(*notes, *again))

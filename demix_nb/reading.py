@@ -8,7 +8,7 @@ a total, a step) makes a mixture that nobody trained.
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -49,14 +49,32 @@ def mixtures(
     Raises Refusal naming the entry for unknown candidates, weights that are no numbers or negative, entries without
     weight, and sums that are neither.
     """
-    table, notes, _ = _read(path, candidates, folders, grown)
-    return table, notes
+    read = opened(path, candidates, folders=folders, grown=grown)
+    return read.table, read.notes
 
 
-def _read(
-    path: str | Path, candidates: Sequence[str] | None, folders: Mapping[str, Path] | None, grown: bool
-) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """The mixtures, the notes, and the names of mixtures that were left out."""
+class Opened(NamedTuple):
+    """Mixtures, notes of what was made of them, and what a grown study has no more: mixtures left out, candidates."""
+
+    table: pd.DataFrame
+    notes: list[str]
+    left: list[str]
+    gone: list[str]
+
+    @property
+    def names(self) -> list[str]:
+        """All mixtures that the file names."""
+        return [*self.table.index, *self.left]
+
+
+def opened(
+    path: str | Path,
+    candidates: Sequence[str] | None = None,
+    *,
+    folders: Mapping[str, Path] | None = None,
+    grown: bool = False,
+) -> Opened:
+    """Read mixtures as `mixtures` does, and say what else the file holds."""
     path = sheets.there(path, "mixture", "a .csv, .yaml or .json file")
     is_table = sheets.suffix(path) in sheets.TABLES
     weights = _table(path, candidates, grown) if is_table else _entries(path, candidates, folders, grown)
@@ -74,7 +92,8 @@ def _read(
     notes = [f"{name}: weights summed to {total:.6g}, divided by it" for name, total in sums.items()
              if abs(total - 1) > SUM_TOLERANCE]  # fmt: skip
     left = [name for name in weights.index if name not in kept.index]
-    return validate(kept.div(sums, axis=0), candidates), [*told, *notes], left
+    gone = [name for name in weights if candidates is not None and name not in candidates]
+    return Opened(validate(kept.div(sums, axis=0), candidates), [*told, *notes], left, gone)
 
 
 def _table(path: Path, candidates: Sequence[str] | None, grown: bool) -> pd.DataFrame:
@@ -238,15 +257,28 @@ def scored(
     left out, and all that are not `asked` where these are named. With `candidates` the mixtures are theirs, grown or
     not. Raises Refusal naming file, row, column.
     """
-    shares, notes, left = _read(mixtures, candidates, None, candidates is not None)
-    sheet = scoresheets.read(scores, [*shares.index, *left])
+    read = opened(mixtures, candidates, grown=candidates is not None)
+    sheet = scoresheets.read(scores, read.names)
+    return joined(read, sheet, tasks, higher_is_better=higher_is_better, asked=asked)
+
+
+def joined(
+    read: Opened,
+    sheet: scoresheets.ScoreSheet,
+    tasks: str | Path | None = None,
+    *,
+    higher_is_better: bool | Mapping[str, bool] | None = None,
+    rest: bool | None = None,
+    asked: Sequence[str] | None = None,
+) -> Scored:
+    """Return what `scored` does of opened mixtures and scores; `rest`: the direction where nobody else tells one."""
     if tasks:
         described = _described(tasks, sheet, asked)
     else:
-        described = tasksheets.named(sheet.tasks(asked), sheet.file, higher_is_better, sheet.higher)
+        described = tasksheets.named(sheet.tasks(asked), sheet.file, higher_is_better, sheet.higher, rest)
     table, again = sheet.scores(list(described.index))
-    table = scoresheets.paired(shares, table.drop(index=left, errors="ignore"), sheet.file)
-    return Scored(shares, table, described, (*notes, *again))
+    table = scoresheets.paired(read.table, table.drop(index=read.left, errors="ignore"), sheet.file)
+    return Scored(read.table, table, described, (*read.notes, *again))
 
 
 def _described(tasks: str | Path, sheet: scoresheets.ScoreSheet, asked: Sequence[str] | None) -> pd.DataFrame:

@@ -37,17 +37,19 @@ def named(
     file: str,
     told: bool | Mapping[str, bool] | None = None,
     written: Mapping[str, bool] | None = None,
+    rest: bool | None = None,
 ) -> pd.DataFrame:
     """Return a task table in which every task is a family of its own, from names alone.
 
     Directions are what is `told` of all tasks or of some, then what the file of scores says (`written`), then the
-    names' own. Raises Refusal for a task whose direction nobody tells, and for one told that is not there.
+    names' own, then `rest`. Raises Refusal for a task whose direction nobody tells, and for one told that is not there.
     """
     some = told if isinstance(told, Mapping) else {}
     if odd := [name for name in some if name not in tasks]:
         hint = near(odd[0], tasks, "did you mean {!r}? ")
         raise Refusal(f"{file}: higher_is_better names {odd[0]!r}, which has no scores; {hint}there are {_few(tasks)}")
     known = {task: direction(task) for task in tasks} | dict(written or {}) | dict(some)
+    known = {task: rest if higher is None else higher for task, higher in known.items()}
     higher = [told if isinstance(told, bool) else known[task] for task in tasks]
     if None in higher:
         task = tasks[higher.index(None)]

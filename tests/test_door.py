@@ -9,7 +9,7 @@ import yaml
 from fixtures_models import ARCHITECTURES, SIZES, family
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from demix_nb import __main__, devices, door, store
+from demix_nb import DATA, __main__, devices, door, store
 from demix_nb.merging.folders import Checkpoint
 from demix_nb.running import runner
 from demix_nb.running.given import Given
@@ -228,7 +228,8 @@ def test_training_is_told_what_notebook_one_takes(made):
         runner.plan([], "smoke", {}, None, Given.open(made / "train.yaml"))
     (made / "train.yaml").write_text("training: {corpora: builtin, hidden: 64}\n")
     opened = Given.open(made / "train.yaml")
-    assert opened.candidates == runner.candidates("builtin")
+    committed = store.read(DATA / "results" / "laptop" / "corpora.csv", "corpora")
+    assert opened.candidates == list(committed.index)
     steps = {step.name: step for step in runner.plan([], "smoke", {}, None, opened)}
     assert steps["01_components"].parameters["hidden"] == 64
 

@@ -15,8 +15,9 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from demix_nb import DATA, store
+from demix_nb.door import to_train
 from demix_nb.running import runner
-from demix_nb.running.runner import STEPS, Step, candidates
+from demix_nb.running.runner import STEPS, Step
 from demix_nb.store import Refusal
 
 TURN_TOKENS = 40  # training tokens of the default model in the time of one turn of the probe, two processes at once
@@ -46,7 +47,7 @@ class Cost:
 def known(step: Step) -> dict[str, object]:
     """Return the parameters of a step and of those it needs, and the number of candidates where text is chosen."""
     values = {name: value for need in step.needs for name, value in known(need).items()} | dict(step.parameters)
-    return values | ({"candidates": len(candidates(values["corpora"]))} if "corpora" in values else {})
+    return values | ({"candidates": len(to_train(values["corpora"]))} if "corpora" in values else {})
 
 
 def budgets(step: Step) -> tuple[float, ...]:

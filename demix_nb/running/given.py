@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from demix_nb import door
+from demix_nb import door, given
+from demix_nb.scored import Scored
 from demix_nb.store import Refusal, content_hash
 from demix_nb.studyfile import StudyFile, dumped
 
@@ -40,7 +41,12 @@ class Given:
     @property
     def candidates(self) -> list[str]:
         """The candidates' names."""
-        return list(self.file.candidates) or door.to_train(self.file)
+        return list(self.file.candidates) or door.to_train(self.file.training["corpora"])
+
+    @cached_property
+    def runs(self) -> Scored | None:
+        """The runs of a study of tables."""
+        return given.runs(self.file, self.candidates) if self.file.proxies else None
 
     @property
     def parameters(self) -> dict[str, object]:

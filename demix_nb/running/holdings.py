@@ -42,12 +42,12 @@ class Holdings:
         """Count what a study names; models that are trained here stand for themselves (`trained`)."""
         file, names = opened.file, opened.candidates
         brought = given.references(file, names, None)
-        runs = [given.runs(file, names)] if file.proxies else []
+        runs = [] if opened.runs is None else [opened.runs]
         return cls(
             components=len(names) if file.to_train else len(file.folders),
             trained=file.to_train or file.trained_here,
             base=file.to_train or file.base is not None,
-            text=len(names) if file.to_train else len(given.heldout(file, names)),
+            text=len(names) if file.to_train else len(given.texts(file, names)),
             runs=sum(map(len, runs)),
             references=len(brought["reference"]),
             replicates=len(brought["replicate"]),
@@ -255,7 +255,7 @@ def _tasks(opened: Given) -> Table:
     for name, task in opened.file.asked:
         shown.add_row(Text(name), "a target" if task.target else "reported", Text(_said(name, task, opened)))
     if opened.file.proxies and not opened.file.tasks:
-        tasks = given.runs(opened.file, opened.candidates).tasks
+        tasks = opened.runs.tasks
         for name, row in tasks.head(SHOWN).iterrows():
             way = "higher" if row["higher_is_better"] else "lower"
             shown.add_row(Text(name), "a target" if row["target"] else "reported", f"{way} is better")
@@ -266,7 +266,7 @@ def _tasks(opened: Given) -> Table:
 
 def _said(name: str, task: Task, opened: Given) -> str:
     if name == HELDOUT:
-        return f"text of {len(given.heldout(opened.file, opened.candidates))} candidates"
+        return f"text of {len(given.texts(opened.file, opened.candidates))} candidates"
     said: dict[str, Any] = task.model_dump(exclude_defaults=True, exclude={"target", "text"})
     return ", ".join(f"{key} {' '.join(value) if isinstance(value, list) else value}" for key, value in said.items())
 

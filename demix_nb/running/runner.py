@@ -16,7 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from demix_nb import DATA, NOTEBOOKS, RUNS, store, textfiles
+from demix_nb import NOTEBOOKS, RUNS, store
+from demix_nb.door import to_train
 from demix_nb.options import agree, given, named, typed
 from demix_nb.ranges import closest
 from demix_nb.running import lock
@@ -227,7 +228,7 @@ def _check_given(
     """Check the names of candidates, and what a given study file excludes or decides."""
     if given is None:
         if "corpora" in together:
-            named(together, candidates(together["corpora"]))
+            named(together, to_train(together["corpora"]))
         return
     if odd := [step for step in parameters if STEPS[step].makes == "study" and not given.file.to_train]:
         raise Refusal(f"{given.path.name} has models or runs already, so {odd[0]} has nothing to make; leave it out")
@@ -238,13 +239,6 @@ def _check_given(
     if changed := given.check(together, asked=asked) if "workers" in together else {}:
         for values in parameters.values():
             values |= {name: value for name, value in changed.items() if name in values}
-
-
-def candidates(corpora: str) -> list[str]:
-    """Return the candidates' names: the built-in ones, or those of a folder (`textfiles.texts`)."""
-    if corpora == "builtin":
-        return list(store.read(DATA / "results" / "laptop" / "corpora.csv", "corpora").index)
-    return list(textfiles.texts(corpora))
 
 
 def _resolved(step: str, chosen: Mapping[str, object]) -> dict[str, object]:

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from demix_nb.door import to_train
 from demix_nb.running import estimate, runner
 
 
@@ -30,7 +31,7 @@ def test_own_text_counts_its_candidates(tmp_path):
     (tmp_path / "code").mkdir()
     for name in ("news-00.jsonl", "news-01.jsonl", "law.txt", "code/a.txt", "README.md", "families.yml", ".hidden"):
         (tmp_path / name).write_text("")
-    assert len(runner.candidates(str(tmp_path))) == 3
+    assert len(to_train(str(tmp_path))) == 3
     assert len(budgets("01", corpora=str(tmp_path), general="news")) == 4
 
 
