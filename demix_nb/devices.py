@@ -78,7 +78,7 @@ def seat(seats: int) -> tuple[int, IO]:
     import fcntl  # here: where several GPUs are is no Windows
 
     for number in range(seats):
-        file = open(Path(tempfile.gettempdir()) / f"demix_nb-{os.getppid()}-{number}.lock", "w")
+        file = open(Path(tempfile.gettempdir()) / f"demix_nb-{os.getuid()}-{os.getppid()}-{number}.lock", "w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return number, file

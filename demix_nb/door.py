@@ -15,7 +15,6 @@ import yaml
 
 from demix_nb import DATA, given, reading, store, studyfile, textfiles
 from demix_nb.ranges import near
-from demix_nb.schemas import BESIDE_FAMILIES
 from demix_nb.store import Refusal
 from demix_nb.studyfile import HELDOUT, StudyFile
 
@@ -136,6 +135,8 @@ def _parts(file: StudyFile) -> Iterator[str]:
         yield f"references are checkpoints, {ALONE}"
     if file.proxies and file.proxies.scores is None:
         yield "proxies have no scores; name their table"
+    if file.proxies and file.proxies.tasks and file.proxies.higher_is_better is not None:
+        yield "proxies.higher_is_better stands beside proxies.tasks, which tells each task's; leave one out"
     names = [name for name, _ in file.asked]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield f"tasks names {twice[0]!r} twice; write it once, several metrics in its list"
@@ -153,8 +154,7 @@ def _names(file: StudyFile) -> Iterator[str]:
                 hint = near(name, known, "did you mean {!r}? ")
                 yield f"{where} names {name!r}, which is no candidate; {hint}candidates: {', '.join(known)}"
     stated = [task.family for _, task in file.asked] + list(file.families.values())
-    if taken := sorted(BESIDE_FAMILIES & {family for family in stated if family}):
-        yield f"a family is called {taken[0]!r}, as a column of our tables is; call it otherwise"
+    store.check_families(filter(None, stated))
 
 
 # --- what is named and must be there
@@ -244,11 +244,12 @@ def _rows(file: StudyFile) -> pd.DataFrame | None:
     """The rows of the task table that models will have, and whether they steer; None where only loading could tell."""
     from demix_nb.scoring.library import TASKS, check_names
 
+    told = check_names([name for name, _ in file.asked if name != HELDOUT], file.include_path or TASKS)
     steers: dict[str, bool] = {}
     for name, task in file.asked:
         if name == HELDOUT:
             steers |= {f"{HELDOUT}_{one}": task.target for one in given.texts(file, list(file.candidates))}
-        elif (tasks := check_names([name], file.include_path or TASKS)[name]) is None:
+        elif (tasks := told[name]) is None:
             return None
         elif len(task.metric) > 1:
             steers |= {f"{one}/{metric}": task.target for one in tasks for metric in task.metric}

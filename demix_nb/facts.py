@@ -18,7 +18,6 @@ from demix_nb import given, reading, store, studyfile
 from demix_nb import mixtures as simplex
 from demix_nb.region import Region
 from demix_nb.scored import Scored
-from demix_nb.store import Refusal
 from demix_nb.studyfile import StudyFile
 
 if TYPE_CHECKING:
@@ -94,9 +93,7 @@ class Facts(Tables):
     @cached_property
     def file(self) -> StudyFile:
         """What the study file says; raises Refusal where notebook 01 has not run and no file was given."""
-        if not (path := self.folder / studyfile.NAME).is_file():
-            raise Refusal(f"no {path}; run notebook 01 first (`demix-nb run components`), or give a study by --study")
-        return studyfile.read(path)
+        return studyfile.read(self.folder / studyfile.NAME)
 
     @property
     def builtin(self) -> bool:

@@ -6,8 +6,8 @@ really trained references; once for all families, or once per family, each then 
 goes on from any proxy: a ridge regression of the truth on mixture and proxy score predicts what the proxy misses.
 
 Nothing here knows models: a merge is a function (mixtures, power, scale) → `Scored`, a proxy's tasks say which `kind`
-served each. Errors that are reported are out
-of fold. Source: mending a merge is ours; fusing after MDE (arXiv 2502.15950), which regresses losses on both.
+served each. Errors that are reported are out of fold. Source: mending a merge is ours; fusing after MDE (arXiv
+2502.15950), which regresses losses on both.
 """
 
 from collections.abc import Callable, Sequence
@@ -142,7 +142,10 @@ class Fused:
         mixtures = mixtures[self.candidates]
         guessed = self.proxy(mixtures)
         guesses = replace(guessed, tasks=self.tasks).scores
-        fixes = {task: self.models[task].predict(_features(mixtures, guesses[task])) for task in guesses}
+        fixes = {
+            task: self.models[task].predict(_features(mixtures, guesses[task])) if len(mixtures) else []
+            for task in guesses
+        }
         kinds = "fused " + guessed.tasks.loc[list(guesses), "kind"]
         return Scored(mixtures, guesses + pd.DataFrame(fixes, index=guesses.index), self.tasks.assign(kind=kinds))
 

@@ -13,6 +13,8 @@ from functools import partial
 import joblib
 from threadpoolctl import threadpool_limits
 
+SMALL = 10_000_000  # numbers of a model below which loops of small products gain nothing from more threads
+
 
 def fan_out(
     function: Callable, calls: Sequence[tuple], *, n_jobs: int, ordered: bool = False, heavy: bool = False

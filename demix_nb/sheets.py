@@ -173,7 +173,7 @@ def unnamed(cells: pd.DataFrame) -> bool:
 # --- mappings
 
 
-def mapping(path: Path) -> dict[str, Any]:
+def mapping(path: Path, what: str = "names to weights") -> dict[str, Any]:
     """Return the mapping of a YAML or JSON file; keys and values are text, whatever they look like; `null` is None.
 
     Raises Refusal for a key that comes twice, and for what is no mapping or cannot be read.
@@ -189,7 +189,7 @@ def mapping(path: Path) -> dict[str, Any]:
     if twice:
         raise Refusal(f"{path.name}: {twice[0]!r} stands twice; keep one")
     if not isinstance(content, Mapping):
-        raise Refusal(f"{path.name} must map names to weights; it holds {_kind(content)}")
+        raise Refusal(f"{path.name} must map {what}; it holds {_kind(content)}")
     return dict(content)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from demix_nb import devices
-from demix_nb.parallel import fan_out
+from demix_nb.parallel import SMALL, fan_out
 from demix_nb.store import Cache, Refusal, content_hash, folder_hash, log_cache, score_cache
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from demix_nb.merging import Bank
     from demix_nb.scoring import Suite
 
-SMALL = 10_000_000  # numbers of a model below which loops of small products gain nothing from more threads
 CHUNK = 6  # small models a worker measures between two reports; the suite travels once per chunk
 
 Progress = Callable[..., Iterable]  # progress(pairs, total=…, desc=…), a tqdm say

@@ -192,9 +192,10 @@ def read(path: str | Path) -> StudyFile:
     """Read a study file; raises Refusal naming the key and the remedy, also for YAML with a tag or without mapping."""
     path = Path(path)
     if not path.is_file():
-        raise Refusal(f"no study file at {path}; write one by `demix-nb study init FOLDER`")
+        told = "run notebook 01 first (`demix-nb run components`), or write one by `demix-nb study init FOLDER`"
+        raise Refusal(f"no study file at {path}; {told}")
     faults.refuse_tags(path)
-    return parse(sheets.mapping(path), path)
+    return parse(sheets.mapping(path, "keys to values"), path)
 
 
 def parse(content: Mapping[str, Any], path: Path) -> StudyFile:

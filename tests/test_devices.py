@@ -1,6 +1,7 @@
 """A dtype or device that is none, or is not there, is refused before a model is opened; workers never share a GPU."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -83,8 +84,9 @@ def taken(barrier):
     """This process's seat, told when every other one has its own too."""
     number, _ = devices.seat(2)
     (barrier / str(number)).touch()
+    deadline = time.monotonic() + 60
     while len(list(barrier.iterdir())) < 2:
-        pass
+        assert time.monotonic() < deadline, "both calls went to one worker"
     return number, devices.seat(2)[0]
 
 

@@ -191,6 +191,15 @@ REFUSED = {
     "training beside references": (
         {"training": {"corpora": "text"}, "references": {"mixtures": "mixtures.csv", "scores": "scores.csv"}},
         r"`references` is not given; drop it"),
+    "direction told twice": (
+        tables(proxies={"mixtures": "mixtures.csv", "scores": "scores.csv", "tasks": "odd.csv",
+                        "higher_is_better": True}), r"higher_is_better stands beside proxies\.tasks"),
+    "references as models and as scores": (
+        models(references={"mixtures": "mixtures.csv", "checkpoints": "refs", "scores": "scores.csv"}),
+        r"checkpoints and scores; give one"),
+    "replicates of tables as models": (
+        tables(references={"mixtures": "mixtures.csv", "scores": "scores.csv", "replicates": {"r1": "refs/r1"}}),
+        r"replicates are checkpoints, but there are no components"),
     "training of nothing": ({"training": {"corpora": "nix"}}, r"nix"),
     "no mapping": ("- a\n- b\n", r"must map.*it holds a list"),
     "empty": ("", r"holds nothing"),

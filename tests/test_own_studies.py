@@ -83,6 +83,14 @@ def test_seven_checkpoints_go_through_all_notebooks(seven):
     tasks = store.read(run_dir / "tables" / "tasks.csv", "tasks")
     assert tasks.loc["say_word", "mode"] == "generated" and not tasks.loc["say_word", "in_rank"]
     assert tasks.drop(index="say_word")["mode"].eq("likelihood").all()
+    shown = str(outputs(run_dir)["02_merging"])
+    checks = ("checkpoints", "architecture", "tensors", "tokenizer", "dtype", "finite", "model", "drift", "cosines")
+    assert all(told in shown for told in (*checks, "loss barrier", "web → papers", "grown by"))
+    path = store.read(run_dir / "tables" / "path_merged_scores.csv", "scores")
+    assert list(path.index)[:: len(path) - 1] == ["0.00", "1.00"] and list(path) == list(tasks.index)
+    rivals = store.read(run_dir / "tables" / "method_scores.csv", "scores")
+    assert len(rivals) == 11
+    assert rivals.loc["linear", "word_bits"] == pytest.approx(rivals.loc["task_arithmetic", "word_bits"])
 
 
 def test_references_as_scores_say_the_same_as_the_models(seven, tmp_path):
@@ -111,16 +119,17 @@ def test_without_references_nothing_is_validated_and_what_to_train_is_said(seven
 
 
 def test_tables_of_runs_go_through_all_notebooks(shared, tmp_path, no_lab):
-    given = {"mixtures": str(shared / "regmix" / "test_mixture_1m.csv")}
-    given |= {"scores": str(shared / "regmix" / "test_pile_loss_1m.csv")}
+    given = {"mixtures": str(shared / "regmix" / "train_mixture_1m.csv")}
+    given |= {"scores": str(shared / "regmix" / "train_pile_loss_1m.csv")}
     losses = ["metric/the_pile_pile_cc_val_loss"]
     (tmp_path / "regmix.yaml").write_text(yaml.safe_dump({"proxies": given, "tasks": losses}))
     run(tmp_path / "regmix.yaml", run_dir=tmp_path / "run", env=no_lab)
     is_quiet(tmp_path / "run")
     found = store.read(tmp_path / "run" / "summary" / "04_regression.csv", "summary")["value"]
-    assert float(found["its mean ρ on held out"]) > 0.9  # always predicting the mean has no order
+    assert found["best predictor out of fold"] == "gaussian_process"
+    assert float(found["its mean ρ on held out"]) > 0.95  # ridge has 0.87, always predicting the mean has no order
     answer = yaml.safe_load((tmp_path / "run" / "mixture.yaml").read_text())
-    assert answer["found_by"] == "demix, table" and answer["evidence"] == "none" and answer["proxies"] == 256
+    assert answer["found_by"] == "demix, table" and answer["evidence"] == "none" and answer["proxies"] == 512
     assert len(answer["mixture"]) == 17 and set(answer["predicted"]) == set(losses)
 
 

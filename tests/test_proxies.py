@@ -55,7 +55,11 @@ def made(bank, store, mixtures, tmp_path):
     """Make a kind from three components, with what it takes: references, training, runs of the three mixtures."""
 
     def train(design):
-        return {name: saving.save(bank, row, tmp_path / name, "ties") for name, row in design.iterrows()}
+        kept = {name: tmp_path / name for name in design.index}
+        return {
+            name: path if path.exists() else saving.save(bank, design.loc[name], path, "ties")
+            for name, path in kept.items()
+        }
 
     def references():
         some = Region(NAMES).draw(5, rng=np.random.default_rng(11), prefix="t")
@@ -84,9 +88,14 @@ def test_a_kind_scores_every_mixture_on_every_task_and_repeats_itself(made, mixt
         Words().tasks.index
     )
     assert np.isfinite(once.scores).all(axis=None)
-    if not KINDS[kind].trains:
-        again = proxy(mixtures[NAMES[::-1]].iloc[::-1])
-        pd.testing.assert_frame_equal(once.scores, again.scores.loc[once.names], rtol=1e-9)
+    again = proxy(mixtures[NAMES[::-1]].iloc[::-1])
+    pd.testing.assert_frame_equal(once.scores, again.scores.loc[once.names], rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [*ON_COMPONENTS, "table"])
+def test_of_no_mixtures_a_kind_returns_a_table_without_rows(made, mixtures, kind):
+    found = made(kind)(mixtures.iloc[:0])
+    assert len(found) == 0 and list(found.scores) == list(Words().tasks.index)
 
 
 @pytest.mark.parametrize("kind", PLAIN)

@@ -93,7 +93,10 @@ def test_checkpoints_of_others_are_a_study(small_study, tmp_path):
     study = brought(small_study, tmp_path / "team")
     assert study.candidates == small_study.candidates and study.general is None and study.beta == 1
     ours, theirs = small_study.proxy("merged")(study.corners), study.proxy("merged")(study.corners)
-    assert theirs.scores.loc[["math"]].idxmin(axis=0).eq("math").all()
+    pd.testing.assert_frame_equal(theirs.scores, ours.scores[list(theirs.scores)], rtol=1e-6)
+    really = study.measure(study.components).scores
+    for kind in study.kinds:
+        pd.testing.assert_frame_equal(study.proxy(kind)(study.corners).scores, really, rtol=1e-5)
     assert theirs.scores["heldout_math"].idxmin() == ours.scores["heldout_math"].idxmin() == "math"
     assert study.recipe(study.corners.loc["math"])["math"] == 1
 
@@ -146,8 +149,21 @@ def test_the_answer_is_whole(small_study):
     assert [file.name for file in small_study.folder.glob("*mixture*")] == ["mixture.yaml"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "genral: a"])
-def test_a_damaged_file_is_named(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "must map keys to values; it holds a list"),
+        ("genral: a", "key 'genral'"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, text, told):
     (tmp_path / "study.yaml").write_text(text)
-    with pytest.raises(Refusal, match=r"study\.yaml"):
+    with pytest.raises(Refusal, match=rf"study\.yaml.*{told}"):
         _ = Study.open(tmp_path).file
+
+
+def test_a_study_trained_here_opens_on_the_processor_wherever_it_is(small_study, monkeypatch):
+    monkeypatch.setattr("demix_nb.devices._gpus", lambda: ["cuda:0"])
+    opened = Study.open(small_study.folder, n_jobs=2)
+    assert (opened.store.device, opened.store.n_jobs) == ("cpu", 2)

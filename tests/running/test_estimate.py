@@ -7,6 +7,7 @@ import pytest
 
 from demix_nb.door import to_train
 from demix_nb.running import estimate, runner
+from demix_nb.running.given import Given
 
 
 def budgets(step, profile="smoke", **overrides):
@@ -33,6 +34,14 @@ def test_own_text_counts_its_candidates(tmp_path):
         (tmp_path / name).write_text("")
     assert len(to_train(str(tmp_path))) == 3
     assert len(budgets("01", corpora=str(tmp_path), general="news")) == 4
+
+
+def test_models_of_a_study_file_are_not_counted(tmp_path):
+    (tmp_path / "m.csv").write_text("mixture,a,b\nr1,0.5,0.5\nr2,0.25,0.75\nr3,1,0\n")
+    (tmp_path / "s.csv").write_text("mixture,x_loss\nr1,1\nr2,3\nr3,5\n")
+    (tmp_path / "study.yaml").write_text("proxies: {mixtures: m.csv, scores: s.csv}\n")
+    steps = runner.plan(["03", "07"], "smoke", {}, given=Given.open(tmp_path / "study.yaml"))
+    assert {estimate.budgets(step) for step in steps} == {()} != {budgets("03")}
 
 
 @pytest.mark.notebooks

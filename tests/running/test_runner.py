@@ -2,12 +2,14 @@
 
 import io
 import json
+from pathlib import Path
 
 import nbformat
 import pytest
 from fixtures_running import notebook, set_up, two_steps
 from rich.console import Console
 
+from demix_nb import studyfile
 from demix_nb.running import execution, runner
 from demix_nb.running.given import Given
 from demix_nb.running.terminal import Screen
@@ -190,3 +192,12 @@ def test_results_do_not_go_among_the_text(tmp_path):
     with pytest.raises(Refusal, match=r"results would go to .*run, among the text .*; put the text in a folder"):
         runner.plan([], "smoke", {}, given=given)
     assert runner.plan([], "smoke", {}, tmp_path.parent / "elsewhere", given)[0].name == "01_components"
+
+
+def test_the_profile_of_regmix_learns_its_loss_from_a_study_of_tables(shared):
+    names = {"mixtures": "train_mixture_1m.csv", "scores": "train_pile_loss_1m.csv"}
+    content = {"proxies": {kind: str(shared / "regmix" / name) for kind, name in names.items()}}
+    given = Given(Path("regmix.yaml"), studyfile.parse(content, Path("regmix.yaml")))
+    steps = {step.name: step for step in runner.plan([], "regmix", {}, Path("run"), given)}
+    assert list(steps) == ["03_proxy_fidelity", "04_regression"]
+    assert steps["04_regression"].parameters["targets"] == ["metric/the_pile_pile_cc_val_loss"]
