@@ -2,14 +2,12 @@
 
 import io
 import json
-from pathlib import Path
 
 import nbformat
 import pytest
 from fixtures_running import notebook, set_up, two_steps
 from rich.console import Console
 
-from demix_nb import studyfile
 from demix_nb.running import execution, runner
 from demix_nb.running.given import Given
 from demix_nb.running.terminal import Screen
@@ -194,10 +192,10 @@ def test_results_do_not_go_among_the_text(tmp_path):
     assert runner.plan([], "smoke", {}, tmp_path.parent / "elsewhere", given)[0].name == "01_components"
 
 
-def test_the_profile_of_regmix_learns_its_loss_from_a_study_of_tables(shared):
+def test_the_profile_of_regmix_learns_its_loss_from_a_study_of_tables(shared, tmp_path):
     names = {"mixtures": "train_mixture_1m.csv", "scores": "train_pile_loss_1m.csv"}
-    content = {"proxies": {kind: str(shared / "regmix" / name) for kind, name in names.items()}}
-    given = Given(Path("regmix.yaml"), studyfile.parse(content, Path("regmix.yaml")))
-    steps = {step.name: step for step in runner.plan([], "regmix", {}, Path("run"), given)}
+    lines = "".join(f"  {kind}: {shared / 'regmix' / name}\n" for kind, name in names.items())
+    (tmp_path / "study.yaml").write_text(f"proxies:\n{lines}")
+    steps = {step.name: step for step in runner.plan([], "regmix", {}, given=Given.open(tmp_path / "study.yaml"))}
     assert list(steps) == ["03_proxy_fidelity", "04_regression"]
     assert steps["04_regression"].parameters["targets"] == ["metric/the_pile_pile_cc_val_loss"]
