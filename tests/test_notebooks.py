@@ -51,6 +51,12 @@ def test_a_second_run_does_nothing(story):
     assert times("tables/*.csv", run_dir) == before
 
 
+def test_the_file_that_notebook_01_wrote_is_a_study_like_any_other(story):
+    run_dir = story[0]
+    printed = Command(run_dir, "--study", str(run_dir / "study.yaml"), "04", *ALONE).finish()
+    assert "04_regression" in printed and "01_components" not in printed
+
+
 def test_a_cap_and_another_predictor_change_only_the_search(story):
     run_dir, _, _ = story
     before = times("models/*/training.json", run_dir)

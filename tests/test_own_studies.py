@@ -147,9 +147,3 @@ def test_two_files_of_text_are_trained_by_notebook_01_and_judged(tmp_path):
     answer = yaml.safe_load((tmp_path / "run" / "mixture.yaml").read_text())
     assert set(answer["mixture"]) == {"rivers", "sums"} and answer["evidence"] == "references"
     assert answer["recipe"]["rivers"] == pytest.approx(0.5 + answer["mixture"]["rivers"] / 2, abs=1e-5)
-
-
-def test_the_file_that_notebook_01_wrote_is_a_study_like_any_other(story):
-    run_dir = story[0]
-    printed = Command(run_dir, "--study", str(run_dir / "study.yaml"), "04", *ALONE).finish()
-    assert "04_regression" in printed and "01_components" not in printed
