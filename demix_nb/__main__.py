@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from demix_nb import NOTEBOOKS, ROOT, RUNS, __version__
-from demix_nb.running import letters, stopping, studies
+from demix_nb.running import letters, machines, stopping, studies
 
 ABOUT = "Find the data mixture for language-model pre-training before the training run is spent."
 
@@ -37,6 +37,7 @@ class Door(TyperGroup):
 
 app = typer.Typer(cls=Door, help=ABOUT, pretty_exceptions_enable=False)
 app.add_typer(studies.app, name="study")
+app.add_typer(machines.app, name="engine")
 
 
 def _steps(incomplete: str) -> list[str]:

@@ -6,6 +6,7 @@ device, and both belong to the key of what is measured. On several GPUs each wor
 
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -45,6 +46,19 @@ def resolve(dtype: str, device: str, folders: Sequence[str | Path]) -> tuple[str
     return dtype, device
 
 
+def elsewhere(dtype: str, device: str, folders: Sequence[str | Path], *, gpus: bool) -> tuple[str, str]:
+    """Return as `resolve` what models are opened with on other machines, whose devices only they know.
+
+    `gpus`: whether `auto` is theirs. Raises Refusal as `resolve`, but not for a device that is not here.
+    """
+    dtype, _ = resolve(dtype, "cpu", folders)
+    if device == "auto":
+        return dtype, "cuda" if gpus else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise Refusal(f"device {device!r} is one machine's own word; workers of a cluster have cpu, cuda or auto")
+    return dtype, device
+
+
 def device_class(device: str) -> str:
     """What kind of device it is: cpu, cuda or mps."""
     return device.partition(":")[0]
@@ -65,7 +79,12 @@ def workers(asked: int, device: str) -> int:
 
 
 def of_worker(device: str, n_workers: int) -> str:
-    """Return the device of the worker that asks: where several share all GPUs, the first that no other has taken."""
+    """Return the device of the worker that asks: where several share all GPUs, the first that no other has taken.
+
+    Raises Refusal on a machine that has none.
+    """
+    if device == "cuda" and not _gpus():
+        raise Refusal(f"{socket.gethostname()} has no GPU for `device: cuda`; ask for workers with one, or for the cpu")
     return f"cuda:{seat(len(_gpus()))[0]}" if device == "cuda" and n_workers > 1 else device
 
 

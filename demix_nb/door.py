@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from demix_nb import DATA, given, reading, store, studyfile, textfiles
+from demix_nb.engines import Engine
 from demix_nb.ranges import near
 from demix_nb.store import Refusal
 from demix_nb.studyfile import HELDOUT, StudyFile
@@ -169,11 +170,17 @@ def _paths(file: StudyFile) -> Iterator[str]:
             yield f"there is nothing at {path}; mend the path"
 
 
+def _engine(file: StudyFile) -> Iterator[str]:
+    """An engine that is not installed, or whose words its queue does not know."""
+    if engine := Engine.of(file.engine):
+        engine.check()
+    yield from ()
+
+
 def _models(file: StudyFile) -> Iterator[str]:
     """Checkpoints that are none, that do not belong together, or that cannot be opened as they are to be."""
     if not file.folders:
         return
-    from demix_nb.devices import resolve
     from demix_nb.merging.alike import open_alike
     from demix_nb.merging.folders import by_name
     from demix_nb.merging.tokens import difference
@@ -185,7 +192,7 @@ def _models(file: StudyFile) -> Iterator[str]:
         open_alike({first: file.folders[first]} | {f"{role} {name}": path for name, path in models.folders.items()})
     if file.tokenizer and (differs := difference(next(iter(file.folders.values())), file.tokenizer)):
         yield f"the tokenizer is not that of the components: {differs}; name theirs, or none"
-    resolve(file.model.dtype, file.model.device, list(file.folders.values()))
+    given.precision(file)
     longest = given.longest(next(iter(file.folders.values())))
     windows = {"window": file.window} | {f"tasks.{name}.window": task.window for name, task in file.asked}
     for where, window in windows.items():
@@ -270,5 +277,5 @@ def _allowed(file: StudyFile) -> Iterator[str]:
 
 
 Check = Callable[[StudyFile], Iterator[str]]
-CHECKS: tuple[Check, ...] = (_parts, _names, _paths, _names, _models, _tasks, _tables, _allowed)
+CHECKS: tuple[Check, ...] = (_parts, _names, _paths, _names, _engine, _models, _tasks, _tables, _allowed)
 FIRST = 3  # before the candidates of tables are filled in

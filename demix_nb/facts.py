@@ -36,6 +36,11 @@ class Tables:
         """The folder that tables are written to."""
         return self.folder / "tables"
 
+    @property
+    def models(self) -> Path:
+        """The folder of trained models."""
+        return self.folder / "models"
+
     def __getitem__(self, name: str) -> pd.DataFrame:
         """Return a table by name, checked; raises Refusal saying which run makes it."""
         return store.read((self.given or self.tables) / f"{name}.csv", store.schema_of(name))

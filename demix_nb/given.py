@@ -12,6 +12,7 @@ import pandas as pd
 
 from demix_nb import documents, options, reading, scoresheets
 from demix_nb import mixtures as simplex
+from demix_nb.engines import Engine
 from demix_nb.ranges import near
 from demix_nb.region import Region
 from demix_nb.scored import Scored, parted
@@ -110,6 +111,14 @@ def asked(file: StudyFile, names: Sequence[str] | None, limit: int | None = None
 def _of(task: Task) -> dict[str, Any]:
     same = ("family", "filter", "num_fewshot", "limit", "window", "target", "higher_is_better")
     return {name: getattr(task, name) for name in same} | {"metrics": tuple(task.metric)}
+
+
+def precision(file: StudyFile) -> tuple[str, str]:
+    """Return the dtype and the device that a study's models are opened with, on its engine; raises as `devices`."""
+    from demix_nb import devices
+
+    said, engine = (file.model.dtype, file.model.device, list(file.folders.values())), Engine.of(file.engine)
+    return devices.resolve(*said) if engine is None else devices.elsewhere(*said, gpus=engine.row.gpu)
 
 
 def longest(folder: Path) -> int | None:

@@ -1,38 +1,54 @@
 """One way to fan work out: cleaning text, training models, scoring proxies and fitting predictors all go through here.
 
-The engine is joblib's: processes on this machine unless a surrounding `joblib.parallel_config` says otherwise, so a
-cluster is a configuration and not a rewrite. A call has one thread: with more threads than cores, loops of small matrix
-products crawl, and sums added in another order would make results depend on the number of workers. Only `heavy` calls,
-whose products are large, share out all cores, and one that runs alone has them all.
+Work is done by joblib's processes on this machine, or by an engine of the study (`engines`), where it is given one. A
+call has one thread: with more threads than cores, loops of small matrix products crawl, and sums added in another order
+would make results depend on the number of workers. Only `heavy` calls, whose products are large, share out all cores,
+and one that runs alone has them all. Short calls travel several at a time: joblib measures how long they take.
 """
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import joblib
 from threadpoolctl import threadpool_limits
+
+if TYPE_CHECKING:
+    from demix_nb.cluster import Cluster
 
 SMALL = 10_000_000  # numbers of a model below which loops of small products gain nothing from more threads
 
 
 def fan_out(
-    function: Callable, calls: Sequence[tuple], *, n_jobs: int, ordered: bool = False, heavy: bool = False
+    function: Callable,
+    calls: Sequence[tuple],
+    *,
+    n_jobs: int,
+    ordered: bool = False,
+    heavy: bool = False,
+    engine: "Cluster | None" = None,
+    gpu: bool = False,
 ) -> Iterator:
     """Yield `function(*call)` for every call, as they finish or, `ordered`, as they were given; an error stops all.
 
-    Each has one thread, or where calls are `heavy` its part of the cores.
+    Each has one thread, or where calls are `heavy` its part of the cores. An `engine` has workers of its own, on GPUs
+    where the calls need a `gpu`; `n_jobs` are then nobody's.
     """
     if not calls:
+        return
+    if engine is not None:
+        yield from engine.run(function, calls, ordered=ordered, heavy=heavy, gpu=gpu)
         return
     workers = min(n_jobs, len(calls))
     threads = max(1, joblib.cpu_count() // workers) if heavy else 1
     order = "generator" if ordered else "generator_unordered"
-    parallel = joblib.Parallel(n_jobs=workers, return_as=order, pre_dispatch="all")
-    yield from parallel(joblib.delayed(_with_threads)(partial(function, *call), threads) for call in calls)
+    parallel = joblib.Parallel(n_jobs=workers, return_as=order)
+    yield from parallel(joblib.delayed(with_threads)(partial(function, *call), threads) for call in calls)
 
 
-def _with_threads(call: Callable, threads: int) -> object:
+def with_threads(call: Callable, threads: int) -> object:
+    """Return `call()`, for which torch and the linear algebra have so many threads."""
     torch = sys.modules.get("torch")  # which keeps a count of its own
     before = torch and torch.get_num_threads()
     try:

@@ -25,6 +25,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
+from demix_nb import DATA, PACKAGE
 from demix_nb.schemas import BESIDE_FAMILIES, SCHEMAS, TABLES
 
 
@@ -105,6 +106,13 @@ def folder_hash(directory: str | Path) -> str:
     digests = ((path, path.stat()) for path in sorted(kept))
     lines = [f"{path.name} {_hash_as_of(path.resolve(), s.st_size, s.st_mtime_ns)}\n" for path, s in digests]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@cache
+def package_hash() -> str:
+    """Return a hash of this package's sources and task files, on which results depend."""
+    files = sorted([*PACKAGE.rglob("*.py"), *(DATA / "tasks").glob("*")])
+    return content_hash([(file.name, file_hash(file)) for file in files])
 
 
 @cache

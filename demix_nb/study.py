@@ -1,9 +1,9 @@
 """A study, opened: the candidates, models, tasks, references and region that every notebook works on.
 
-What is known without models is in `facts`. Models are opened when something is to be measured, and not before, so that
-whoever only reads tables waits for nothing. There is one path for all studies: what a study lacks (a base, text,
-references, components) is an empty table or nothing, never a refusal of a notebook. A study knows no laptop world: what
-trains its models is named in its file, and asked only when a model is to be trained.
+What is known without models is in `facts`. Models are opened when something is to be measured, and not before. There is
+one path for all studies: what one lacks (a base, text, references, components) is an empty table or nothing, never a
+refusal of a notebook. A study knows no laptop world: what trains its models is named in its file, and asked only when a
+model is to be trained.
 """
 
 import importlib
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from demix_nb import decide, given
+from demix_nb import decide, devices, given
+from demix_nb.cluster import Cluster
 from demix_nb.facts import Facts
 from demix_nb.fidelity import MIN_REFERENCES
 from demix_nb.given import HeldOut, Models
@@ -105,12 +106,16 @@ class Opened(Facts):
         return [documents[0] for documents in self.heldout.heldout.values()] if self.heldout else []
 
     @cached_property
+    def engine(self) -> Cluster | None:
+        """The cluster that measures and trains; None where processes on this machine do."""
+        return Cluster.of(self.file.engine, self.folder, self.n_jobs)
+
+    @cached_property
     def store(self) -> Store:
         """Where models are opened, and what was measured of them is kept."""
-        from demix_nb.devices import resolve, workers
-
-        dtype, device = resolve(self.file.model.dtype, self.file.model.device, list(self.file.folders.values()))
-        return Store(self.folder / "cache", workers(self.n_jobs, device), self.progress, dtype=dtype, device=device)
+        dtype, device = given.precision(self.file)
+        n_jobs = self.n_jobs if self.engine else devices.workers(self.n_jobs, device)
+        return Store(self.folder / "cache", n_jobs, self.progress, dtype, device, self.engine)
 
     @property
     def told(self) -> str:
@@ -133,11 +138,12 @@ class Opened(Facts):
         from demix_nb.scoring import Suite
 
         names = sorted(set(self.ranked["suite"])) if self.entries == RANKED else self.entries
-        asked = given.asked(self.file, names, self.limit)
         how = {"heldout": self.heldout, "context": self.window, "unsafe_code": self.file.unsafe_code}
         if self.file.include_path:
             how["include_path"] = self.file.include_path
-        suite = Suite.build(asked, self.tokenizer, batch_tokens=self.file.model.batch_tokens, **how)
+        suite = Suite.build(
+            given.asked(self.file, names, self.limit), self.tokenizer, batch_tokens=self.file.model.batch_tokens, **how
+        )
         return replace(suite, tasks=parted(suite.tasks))
 
     @property
@@ -167,10 +173,9 @@ class Opened(Facts):
 
 @dataclass(frozen=True)
 class Study(Opened):
-    """A study with its models.
+    """A study with its models. `entries`: its tasks that are measured (None: all, "ranked": those ranked).
 
-    `entries`: of its tasks, those that are measured (None: all, "ranked": those ranked); `limit`: items of each that
-    the file does not name.
+    `limit`: items of each that the file does not name.
     """
 
     @classmethod
@@ -224,11 +229,6 @@ class Study(Opened):
         trust = self["trust"]
         rows = trust[trust.index == kind]
         return "not known" if rows.empty else "{verdict}: {because}".format(**rows.iloc[0])
-
-    @property
-    def models(self) -> Path:
-        """The folder of trained models."""
-        return self.folder / "models"
 
     # --- proxies
 

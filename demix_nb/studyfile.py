@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from demix_nb import faults, sheets, store
+from demix_nb.engines import PROCESSES, Said
 from demix_nb.store import Refusal
 
 NAME = "study.yaml"
@@ -146,7 +147,7 @@ class StudyFile(Part):
     proxies: Runs | None = Field(None, description="runs somebody has, instead of components")
     region: Bounds = Bounds()
     run: Run = Run()
-    engine: Literal["processes"] = "processes"
+    engine: Said = Field(PROCESSES, description="processes; dask: an address or local; slurm, pbs, …: its words; cuda")
     training: dict[str, Any] | None = Field(
         None, description="of studies whose models we train: notebook 01's parameters"
     )

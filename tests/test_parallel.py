@@ -62,7 +62,7 @@ def test_heavy_calls_share_out_the_cores(monkeypatch, n_jobs, calls, each):
     monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
     with joblib.parallel_config(backend="threading"), monkeypatch.context() as patch:
         given = []
-        patch.setattr(parallel, "_with_threads", lambda call, threads: given.append(threads))
+        patch.setattr(parallel, "with_threads", lambda call, threads: given.append(threads))
         list(fan_out(threads, [(number,) for number in range(calls)], n_jobs=n_jobs, heavy=True))
     assert set(given) == {each}
 

@@ -44,11 +44,12 @@ LAYERS = (
     ("tasksheets", "longsheets"),
     ("scored", "region"),
     ("mixtures",),
+    ("cluster",),
     ("options", "studyfile"),
-    ("faults",),
+    ("engines", "faults"),
     ("sheets", "ranges", "runs"),
     ("intervals",),
-    ("devices",),
+    ("devices", "resident"),
     ("store", "parallel"),
     ("schemas",),
 )
@@ -248,7 +249,7 @@ def test_there_is_one_dependency_list():
 
 def test_what_is_imported_is_declared():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    tests = {re.split(r"[\[~><= ]", line)[0] for line in project["optional-dependencies"]["test"]}
+    tests = {re.split(r"[\[~><= ]", line)[0] for extra in project["optional-dependencies"].values() for line in extra}
     known = {IMPORTED.get(name, name.replace("-", "_")) for name in declared() | tests} | {"IPython", "demix_nb"}
     helpers = {path.stem for path in (REPOSITORY / "tests").rglob("*.py")}
     for path in (*PACKAGE.rglob("*.py"), *(REPOSITORY / "tests").rglob("*.py")):

@@ -1,5 +1,7 @@
 """Models are opened in one dtype on one device; no model, row or part of a killed run is measured twice."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from transformers import DeepseekV3Config
 from demix_nb import sources
 from demix_nb.merging import Bank
 from demix_nb.region import Region
-from demix_nb.sources import Checkpoints, Merges, Store
+from demix_nb.sources import Checkpoint, Checkpoints, Merges, Store
 from demix_nb.store import Refusal, folder_hash
 
 NAMES = ["a", "b", "c"]
@@ -125,8 +127,8 @@ def test_a_component_that_is_added_is_read_alone(folders, tmp_path, verb):
 
 
 def test_a_model_is_opened_once_for_all_its_rows(folders, tmp_path, monkeypatch):
-    opened, plain = [], Checkpoints.open
-    monkeypatch.setattr(Checkpoints, "open", lambda self, names, *how: opened.extend(names) or plain(self, names, *how))
+    opened, plain = [], Checkpoint.open
+    monkeypatch.setattr(Checkpoint, "open", lambda self, *how: opened.append(self.folder.name) or plain(self, *how))
     Store(tmp_path, n_jobs=1).scores(Checkpoints(folders[0]), Words())
     Store(tmp_path, n_jobs=1).scores(Checkpoints(folders[0]), Words())
     assert opened == NAMES
@@ -149,28 +151,37 @@ def test_an_interrupted_run_keeps_what_it_measured(bank, mixtures, tmp_path, mon
     assert len(calls) == 3 + 2, "two were kept, two of four remained"
 
 
-def test_workers_order_and_chunks_change_nothing(bank, mixtures, tmp_path, monkeypatch):
+def test_workers_and_order_change_nothing(bank, mixtures, tmp_path):
     """One worker and two agree bit for bit: models below ten million numbers have one thread in either case."""
     one = Store(tmp_path / "1", n_jobs=1).scores(Merges(bank, mixtures), Words())
-    monkeypatch.setattr(sources, "CHUNK", 2)
     two = Store(tmp_path / "2", n_jobs=2).scores(Merges(bank, mixtures.iloc[::-1]), Words())
     assert list(two.index) == list(mixtures.index[::-1])
     pd.testing.assert_frame_equal(one, two.loc[one.index], check_exact=True)
 
 
-@pytest.mark.parametrize(("size", "chunks", "heavy"), [(9_999_999, [6, 1], False), (10_000_000, [1] * 7, True)])
-def test_large_models_travel_one_by_one_and_share_the_cores(folders, tmp_path, monkeypatch, size, chunks, heavy):
+@pytest.mark.parametrize(("size", "heavy"), [(9_999_999, False), (10_000_000, True)])
+def test_models_travel_one_by_one_and_large_ones_share_the_cores(folders, tmp_path, monkeypatch, size, heavy):
     given = []
 
     def fan_out(work, calls, **how):
-        given.append(([len(keys) for (keys,) in calls], how["heavy"]))
+        given.append(([name for name, _, _ in calls], how["heavy"]))
         return [work(*call) for call in calls]
 
     monkeypatch.setattr(sources, "fan_out", fan_out)
     monkeypatch.setattr(Checkpoints, "size", size)
     source = Checkpoints({f"copy {number}": folders[0]["a"] for number in range(7)})
     Store(tmp_path).scores(source, named(Words(), "counts"))
-    assert given == [(chunks, heavy)]
+    assert given == [(source.names, heavy)]
+
+
+@pytest.mark.parametrize("kind", ["merges", "checkpoints"])
+def test_what_travels_is_small_and_opens_to_the_same_model(bank, folders, mixtures, kind):
+    source = Merges(bank, mixtures) if kind == "merges" else Checkpoints(folders[0])
+    for name, model in source.open(source.names, "float32", "cpu"):
+        content = pickle.dumps(source.part(name, travels=True))
+        other = pickle.loads(content).open("float32", "cpu")
+        assert len(content) < 1_000
+        assert all(tensor.equal(other.state_dict()[key]) for key, tensor in model.state_dict().items())
 
 
 def test_a_source_knows_the_size_of_its_models(folders, bank, mixtures):

@@ -90,7 +90,12 @@ FAULTS = {
     "candidates: [a, b]": r"candidates is a list; it must be a mapping",
     "window: 1": r"window is '1'; it must be at least 2",
     "window: 20.5": r"window is '20\.5'; it must be a whole number",
-    "engine: dask": r"engine is 'dask'; it must be 'processes'",
+    "engine: dusk": r"engine is 'dusk'; did you mean 'dask'\? choose processes, dask, slurm",
+    "engine: dask": r"engine.dask names no cluster; write its address, as tcp://host:8786, or `local`",
+    "engine: {dask: nowhere}": r"engine.dask is 'nowhere'; write an address with its protocol",
+    "engine: {slurm: {cores: 8}}": r"engine.slurm has no n_workers; say how many",
+    "engine: {pbs: fast}": r"engine.pbs says nothing; write its words",
+    "engine: {dask: local, slurm: {}}": r"engine is .*choose processes, dask",
     "tasks: nine": r"tasks is 'nine'; it must be a list",
     "tasks: [{arc_easy: {limt: 3}}]": r"unknown key 'limt' in tasks\.arc_easy; did you mean 'limit'\?",
     "tasks: [{arc_easy: {limit: 0}}]": r"tasks\.arc_easy\.limit is '0'; it must be at least 1",
@@ -129,7 +134,7 @@ GOOD |= {
     "training": "training: {corpora: x}",
 }
 BAD = ["tokeniser: x", "beta: 1.5", "candidates: {a: {famly: x}}", "references: {scores: x}", "tasks: nine",
-       "tasks: [{nine: {limt: 3}}]", "region: {lower: {a: 2}}", "window: 1", "engine: dask"]  # fmt: skip
+       "tasks: [{nine: {limt: 3}}]", "region: {lower: {a: 2}}", "window: 1", "engine: dusk"]  # fmt: skip
 
 
 @pytest.mark.parametrize("content", GOOD.values(), ids=GOOD)

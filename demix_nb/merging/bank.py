@@ -30,7 +30,6 @@ from demix_nb.merging.alike import open_alike
 from demix_nb.merging.folders import Checkpoint, Folders, all_finite, built_by_transformers, by_name, read_config
 from demix_nb.merging.layout import Piece, check_dtype, check_layers, layout, stored_views
 from demix_nb.merging.methods import METHODS, choose, wide
-from demix_nb.parallel import SMALL
 from demix_nb.store import Refusal, folder_hash
 
 Weights = Mapping[str, float] | pd.Series  # component → weight; components left out weigh 0
@@ -76,10 +75,6 @@ class Bank:
         taken = len(rows) * bank.size * widest(rows, slots).itemsize
         streams = residency == "streamed" or (residency == "auto" and taken > RESIDENT_SHARE * _free_memory(device))
         return bank if streams else replace(bank, stack=_stacked(bank, device))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A large stack stays behind: a worker reads the files, to the same numbers."""
-        return self.__dict__ | ({"stack": None} if self.size >= SMALL else {})
 
     @property
     def names(self) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from demix_nb import door, given
+from demix_nb.engines import Engine
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal, content_hash
 from demix_nb.studyfile import StudyFile, dumped
@@ -42,6 +43,11 @@ class Given:
     def candidates(self) -> list[str]:
         """The candidates' names."""
         return list(self.file.candidates) or door.to_train(self.file.training["corpora"])
+
+    @property
+    def engine(self) -> Engine | None:
+        """What does the work, if not processes on this machine."""
+        return Engine.of(self.file.engine)
 
     @cached_property
     def runs(self) -> Scored | None:
@@ -81,9 +87,9 @@ class Given:
 
     def check(self, values: Mapping[str, Any], *, asked: bool) -> dict[str, Any]:
         """Return the parameters that it changes: as many workers as there are GPUs, if nobody `asked` for a number."""
-        if not self.file.folders:
+        if not self.file.folders or self.engine:
             return {}
-        from demix_nb.devices import resolve, workers
+        from demix_nb.devices import workers
 
-        _, device = resolve(self.file.model.dtype, self.file.model.device, list(self.file.folders.values()))
+        _, device = given.precision(self.file)
         return {} if device == "cpu" else {"workers": workers(values["workers"] if asked else 0, device)}

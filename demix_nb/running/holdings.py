@@ -175,6 +175,7 @@ def _facts(opened: Given, has: Holdings) -> Table:
         "base": _short(file.base, opened) if file.base else "",
         "tokenizer": _tokenizer(opened),
         "models": _model(file),
+        "engine": opened.engine.told if opened.engine else "",
         "runs": f"{has.runs} scored mixtures" if has.runs else "",
         "references": _references(opened, has),
         "of these": _notes(has),
@@ -216,9 +217,7 @@ def _tokenizer(opened: Given) -> str:
 def _model(file: StudyFile) -> str:
     if not file.folders:
         return ""
-    from demix_nb.devices import resolve
-
-    dtype, device = resolve(file.model.dtype, file.model.device, list(file.folders.values()))
+    dtype, device = given.precision(file)
     window = file.window or given.window_of(next(iter(file.folders.values())))
     return f"opened in {dtype} on {device}, {window:,} tokens at once, {file.model.batch_tokens:,} in a pass"
 

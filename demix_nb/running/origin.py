@@ -8,16 +8,9 @@ import subprocess
 
 import psutil
 
-from demix_nb import DATA, INSTALLED, PACKAGE, ROOT, __version__
-from demix_nb.store import content_hash, file_hash
+from demix_nb import INSTALLED, ROOT, __version__
 
 VERSIONED = ("torch", "transformers", "lm-eval", "lightgbm", "scikit-learn", "numpy", "pandas")
-
-
-def package_hash() -> str:
-    """Return a hash of the package's sources and task files: results depend on both."""
-    files = sorted([*PACKAGE.rglob("*.py"), *(DATA / "tasks").glob("*")])
-    return content_hash([(file.name, file_hash(file)) for file in files])
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ import ast
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +18,15 @@ from pathlib import Path
 import yaml
 
 from demix_nb import NOTEBOOKS, RUNS, store
+from demix_nb.cluster import Cluster, shared
 from demix_nb.door import to_train
 from demix_nb.options import agree, given, named, typed
 from demix_nb.ranges import closest
 from demix_nb.running import lock
 from demix_nb.running.given import Given
-from demix_nb.running.origin import package_hash, versions
+from demix_nb.running.origin import versions
 from demix_nb.running.terminal import Running, Screen
-from demix_nb.store import Refusal, content_hash, file_hash
+from demix_nb.store import Refusal, content_hash, file_hash, package_hash
 
 NEUTRAL = ("workers",)  # parameters on which no result depends, bit for bit
 FOLDERS = ("", "studies", "papers")  # of notebooks, in the order in which they run; "" is the course
@@ -261,9 +263,10 @@ def run(
     Refusal while another run is in the folder, and at the first failed cell; the steps before it stay done.
     """
     seconds: dict[str, float | None] = {}
-    with lock.held(steps[0].run_dir), tempfile.TemporaryDirectory() as folder:
+    with lock.held(steps[0].run_dir), tempfile.TemporaryDirectory() as folder, ExitStack() as started:
         if given:
             given.install(steps[0].run_dir)
+        engine = given.engine if given else None
         for number, step in enumerate(steps, start=1):
             head = f"[{number}/{len(steps)}] {step.name:<24}"
             if not force and step.up_to_date():
@@ -272,6 +275,10 @@ def run(
                 continue
             from demix_nb.running.execution import execute  # imports papermill, which takes a second
 
+            if engine:
+                cluster = Cluster(engine, step.run_dir, int(step.parameters.get("workers", 1)), screen.say)
+                started.enter_context(shared(cluster))
+                engine = None
             running = Running(head.strip(), Path(folder) / "progress.json", (expected or {}).get(step.name))
             with screen.watching(running):
                 seconds[step.name] = execute(step, running.at, running.inner)

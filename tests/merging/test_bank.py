@@ -1,6 +1,5 @@
 """The component bank: live models against `from_pretrained`, merges against float64 and mergekit, keys, memory."""
 
-import pickle
 import shutil
 
 import numpy as np
@@ -123,16 +122,6 @@ def test_checkpoints_merge_as_by_mergekit(any_family, any_banks, method):
     expected = api.merge_state_dicts(states, method, parameters=parameters, **on)
     for name, tensor in any_banks["stacked"].merge(MIXTURE, method).items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("small", [True, False])
-def test_a_bank_travels_to_workers_a_large_one_without_its_numbers(llama, monkeypatch, small):
-    bank = Bank.load(*llama)
-    monkeypatch.setattr("demix_nb.merging.bank.SMALL", bank.size + small)
-    travelled = pickle.loads(pickle.dumps(bank))
-    assert bank.stack is not None and (travelled.stack is not None) == small
-    assert all(tensor.equal(bank.merge(MIXTURE)[name]) for name, tensor in travelled.merge(MIXTURE).items())
-    assert travelled.key(MIXTURE) == bank.key(MIXTURE)
 
 
 def test_order_names_and_absent_components_do_not_matter(llama):

@@ -11,7 +11,6 @@ import pytest
 from fixtures_scoring import small_tokenizer, tiny
 from transformers import AutoTokenizer
 
-from demix_nb import sources
 from demix_nb.parallel import fan_out
 from demix_nb.scoring import Suite
 from demix_nb.sources import Checkpoints, Store
@@ -150,7 +149,6 @@ def test_every_sort_of_own_code_runs_in_two_workers_that_stand_elsewhere(suite, 
 
 def test_the_case_of_words_same_with_its_direction_and_any_number_of_workers(shared, tmp_path, monkeypatch, cache):
     """Through the store that measures, a model a call; `arc_easy_bpb` of ours beside it."""
-    monkeypatch.setattr(sources, "CHUNK", 1)
     monkeypatch.chdir(shared.parent / "shared")  # the case's data are named from a folder beside
     tasks = shutil.copytree(shared / "cases" / "lm-eval", tmp_path / "tasks")
     recipe = (tasks / "words_same.yaml").read_text()

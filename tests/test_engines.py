@@ -1,0 +1,40 @@
+"""What a study file may say of its engine, and what is said of an address that others reach."""
+
+import pytest
+
+from demix_nb import engines
+from demix_nb.cluster import Cluster
+from demix_nb.engines import Engine, unguarded
+from demix_nb.store import Refusal
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["tcp://127.0.0.1:8786", "tcp://[::1]:8786", "tcp://localhost:8786", "tls://10.0.0.5:8786", "inproc://a/1/2"],
+)
+def test_nobody_is_warned_of_what_others_cannot_reach_or_use(address):
+    assert unguarded(address) == ""
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://10.0.0.5:8786", "tcp://head.cluster:8786", "tcp://[fe80::1]:8786", "ws://0.0.0.0:8786"]
+)
+def test_an_open_scheduler_is_told_with_the_remedy(address):
+    told = unguarded(address)
+    assert address in told and "can run code" in told and "tls://" in told and "\n" not in told
+    assert told in Engine.of({"dask": address}).told
+
+
+def test_without_dask_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
+    for said in ({"dask": "local"}, {"dask": "tcp://127.0.0.1:1"}, {"slurm": {"n_workers": "1"}}):
+        with pytest.raises(Refusal, match=r"not installed; `pip install 'demix_nb\[cluster\]'`"):
+            Engine.of(said).check()
+        with pytest.raises(Refusal, match=r"pip install 'demix_nb\[cluster\]'"):
+            Cluster(Engine.of(said), tmp_path).check()
+    with pytest.raises(Refusal, match="pip install dask-cuda"):
+        Engine.of("cuda").check()
+
+
+def test_processes_are_no_engine():
+    assert Engine.of("processes") is None
