@@ -4,7 +4,8 @@ A model of a few hundred thousand parameters leaves a GPU idle: to launch its ke
 models of one shape are stacked along a new first axis, and `torch.func.vmap` takes the loss of all. What is done number
 by number (AdamW) needs no change, and gradients are clipped for each model by itself. Products of a stack round
 otherwise than those of one model: losses equal those of single training within 1e-4, weights not bit for bit, and
-content keys say so (`where`).
+content keys say so (`where`). Only where a rate is so high that training amplifies every rounding do they part further,
+as far as one model does from itself when it is read in pieces of rows.
 """
 
 import copy
@@ -14,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate.utils import find_executable_batch_size
 from jaxtyping import Float, Int64
 from torch.func import functional_call, vmap
 from transformers import PreTrainedModel
@@ -38,8 +38,8 @@ from demix_nb.lab.resuming import Curve, Part
 from demix_nb.store import Refusal, content_hash
 
 STACKING = "cuda"  # the place of training where models are stacked, of those that `loop.place` knows
+ATTENTION = "eager"  # every product of which has a form for many at once, on every device
 AT_ONCE = 64  # models of a stack at most: more gain little once the GPU is busy, and a kill costs all of a stack
-NO_ROOM = "No executable batch size found"  # what accelerate says where not even one fits
 
 
 def where(device: str) -> str:
@@ -73,31 +73,32 @@ def train_stacked(jobs: Sequence[Job], directory: Path, corpora: Corpora, *, dev
     for group in groups([job for job in jobs if not there[job.name]]):
         count = len(group)
         while group:
-            together = find_executable_batch_size(_train, starting_batch_size=min(count, len(group)))
             try:
-                records = together(group, directory, corpora, device)
-            except RuntimeError as error:
-                if NO_ROOM not in str(error):
-                    raise
+                records = _train(group[:count], directory, corpora, device)
+            except torch.OutOfMemoryError:  # in the first step, so that nothing is lost
+                records = []
+            if not records and count == 1:
                 told = f"model {group[0].name!r} does not fit into the memory of {device}"
-                raise Refusal(f"{told}; give rows_at_once, so that it is trained in pieces") from error
+                raise Refusal(f"{told}; give rows_at_once, so that it is trained in pieces")
             there |= {record["model"]: record for record in records}
-            count, group = len(records), group[len(records) :]
+            group, count = group[len(records) :], len(records) or count // 2
     return [there[job.name] for job in jobs]
 
 
-def _train(count: int, jobs: Sequence[Job], directory: Path, corpora: Corpora, device: str) -> list[dict]:
-    """Train the first `count` jobs together and save them; halved by who calls it where memory is short."""
-    jobs = jobs[:count]
+def _train(jobs: Sequence[Job], directory: Path, corpora: Corpora, device: str) -> list[dict]:
+    """Train the jobs together and save them."""
     keys = [job.key(corpora, where(device)) for job in jobs]
     opened = {job.start or job.seed: job for job in jobs}  # a base is read once for all that start from it
     opened = {start: initial(job, corpora) for start, job in opened.items()}
     models = [opened[job.start or job.seed] for job in jobs]
     stack, part = stacked(models, device), Part(directory / jobs[0].name, content_hash(keys))
     curve = _optimise(stack, jobs, [list(batches(job, corpora)) for job in jobs], part)
-    shared, weights = {"seconds": round(part.seconds / count, 3), "stacked": count}, dict(stack.named_parameters())
+    shared, weights = (
+        {"seconds": round(part.seconds / len(jobs), 3), "stacked": len(jobs)},
+        dict(stack.named_parameters()),
+    )
     records = []
-    for place in reversed(range(count)):  # the first last: the stack's part is beside it, and goes when it is saved
+    for place in reversed(range(len(jobs))):  # the first last: the stack's part is beside it, and goes when it is saved
         job, model = jobs[place], copy.deepcopy(models[place])
         with torch.no_grad():
             for name, value in model.named_parameters():
@@ -105,17 +106,30 @@ def _train(count: int, jobs: Sequence[Job], directory: Path, corpora: Corpora, d
         own = [(tokens, losses[place]) for tokens, losses in curve]
         records.append(record_of(job, keys[place], own, model, models[place].state_dict()) | shared)
         save(model, corpora.tokenizer, records[-1], directory / job.name)
-    return records
+    return records[::-1]
 
 
 def stacked(models: Sequence[PreTrainedModel], device: str) -> PreTrainedModel:
     """Return a model on the device, every parameter of which has those of all models along a new first axis."""
     stack = copy.deepcopy(models[0]).to(device).train()
-    stack.set_attn_implementation("eager")  # of which every product has a form for many at once
+    stack.set_attn_implementation(ATTENTION)
+    _pass_over_padding(stack)
     each = [dict(model.named_parameters()) for model in models]
     for name, value in stack.named_parameters():
         value.data = torch.stack([own[name].detach() for own in each]).to(device)
     return stack
+
+
+def _pass_over_padding(stack: PreTrainedModel) -> None:
+    """Keep gradients out of what the token `padding_idx` reads: in a stack torch does so for the first model alone."""
+    embedding = stack.get_input_embeddings()
+    padding, embedding.padding_idx = embedding.padding_idx, None
+
+    def without(_module: torch.nn.Module, given: tuple[torch.Tensor], read: torch.Tensor) -> torch.Tensor:
+        return torch.where((given[0] == padding)[..., None], read.detach(), read)
+
+    if padding is not None:
+        embedding.register_forward_hook(without)
 
 
 class _Loss(torch.nn.Module):
