@@ -16,6 +16,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +83,8 @@ def component(
     `base`: the folder that `prepare` made, or one that began with it. Each document is followed by the tokenizer's end
     of text; all are cut into sequences of ROW tokens, or of `tokens_per_step` where that is less, and read in an order
     that `seed` decides, again from the start where they run out. AdamW as for all models (`train`), after WARM steps
-    of warm-up; in bfloat16 where the processor has it, the weights stay float32. `rows_at_once`: sequences of a step
-    that fit into memory together, None for all. The folder gets model, tokenizer and `training.json`; what was
-    interrupted goes on where it was.
+    of warm-up; in bfloat16 where the processor has it, the weights stay float32. `rows_at_once` as in `train`; what was
+    interrupted goes on where it was. The folder gets model, tokenizer and `training.json`.
 
     Raises Refusal, before the model is opened, for amounts that are not positive and for documents that fill no
     sequence; for a loss that is no number; and where the folder cannot be written.
@@ -105,10 +105,7 @@ def component(
     rows = sequences_of(_tokens(tokenizer, texts), steps * job.rows, row, rng=np.random.default_rng(seed))
     batches = torch.from_numpy(rows).split(job.rows)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-
-    def loss_at(model: PreTrainedModel, step: int) -> Iterator[torch.Tensor]:
-        return mean_loss(model, batches[step], rows_at_once, _losses)
-
+    loss_at = partial(_loss_at, batches, rows_at_once)
     record = recorded(model, job, key, steps, loss_at, warm=WARM, directory=directory)
     save(model, tokenizer, record, directory)
     return record
@@ -138,6 +135,12 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Int64[n
     """Return the documents' tokens, each document followed by the end of text, which none can spell itself."""
     how = {"add_special_tokens": False, "split_special_tokens": True}
     return np.array([t for text in texts for t in (*tokenizer.encode(text, **how), tokenizer.eos_token_id)], np.int64)
+
+
+def _loss_at(
+    batches: Sequence[Int64[torch.Tensor, "batch length"]], rows_at_once: int | None, model: PreTrainedModel, step: int
+) -> Iterator[torch.Tensor]:
+    return mean_loss(model, batches[step], rows_at_once, _losses)
 
 
 def _losses(model: PreTrainedModel, batch: Int64[torch.Tensor, "batch length"]) -> torch.Tensor:

@@ -26,7 +26,7 @@ def base(small_data, tmp_path_factory):
 
 def jobs_of(base, **how):
     """Four jobs from random weights and four from the base, each of another recipe and seed."""
-    how = {"tokens": 20_480, "learning_rate": 2e-3} | how
+    how = {"tokens": 10_240, "learning_rate": 1e-3} | how
     named = [("random", None), ("base", base)]
     return [
         job(f"{name}-{n}", recipe, seed=n, start=start, **how)
@@ -45,14 +45,32 @@ def test_every_model_of_a_stack_is_the_one_that_is_trained_alone(small_data, bas
     alone = [doors.train(one, tmp_path / "alone" / one.name, small_data) for one in asked]
     assert [record["model"] for record in together] == [one.name for one in asked]
     for a, b in zip(together, alone, strict=True):
-        assert len(curve(a)) == len(curve(b)) == 41 and np.abs(curve(a) - curve(b)).max() < 1e-4, a["model"]
+        assert len(curve(a)) == len(curve(b)) == 40 and np.abs(curve(a) - curve(b)).max() < 1e-4, a["model"]
         assert [point[0] for point in a["curve"]] == [point[0] for point in b["curve"]]
-        assert a["loss"] == pytest.approx(b["loss"], abs=1e-4) and a["delta"] == pytest.approx(b["delta"], rel=1e-3)
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-4) and a["delta"] == (
+            b["delta"] and pytest.approx(b["delta"], rel=1e-3)
+        )
         assert a["key"] != b["key"], "equal within rounding is not equal"
         same = set(a) - {"key", "curve", "loss", "delta", "seconds", "stacked"}
         assert {name: a[name] for name in same} == {name: b[name] for name in same} and a["stacked"] == 8
     others = [np.abs(curve(a) - curve(b)).max() for a in together for b in alone if a["model"] != b["model"]]
     assert min(others) > 0.01, "another's would be told from it"
+
+
+def test_where_training_amplifies_rounding_a_stack_parts_no_further_than_a_model_from_itself(
+    small_data, base, tmp_path
+):
+    asked = jobs_of(base, tokens=20_480, learning_rate=2e-3)[:4]
+    together = train_stacked(asked, tmp_path / "together", small_data, device="cpu")
+    alone, pieces = (
+        [doors.train(one, tmp_path / str(rows) / one.name, small_data, rows_at_once=rows) for one in asked]
+        for rows in (None, 3)
+    )
+    own, ours = (
+        [np.abs(curve(a) - curve(b)).max() for a, b in zip(alone, other, strict=True)] for other in (pieces, together)
+    )
+    assert max(own) > 1e-4 and max(ours) < 10 * max(own)
+    assert max(ours) < 0.1 * np.abs(curve(alone[0]) - curve(alone[1])).max()
 
 
 def test_what_is_saved_is_an_ordinary_checkpoint(small_data, base, tmp_path):
