@@ -82,9 +82,8 @@ def component(
 
     `base`: the folder that `prepare` made, or one that began with it. Each document is followed by the tokenizer's end
     of text; all are cut into sequences of ROW tokens, or of `tokens_per_step` where that is less, and read in an order
-    that `seed` decides, again from the start where they run out. AdamW as for all models (`train`), after WARM steps
-    of warm-up; in bfloat16 where the processor has it, the weights stay float32. `rows_at_once` as in `train`; what was
-    interrupted goes on where it was. The folder gets model, tokenizer and `training.json`.
+    that `seed` decides, again from the start where they run out. AdamW, `rows_at_once` and resuming as for all models
+    (`train`), after WARM steps of warm-up; in bfloat16 where the processor has it, the weights stay float32.
 
     Raises Refusal, before the model is opened, for amounts that are not positive and for documents that fill no
     sequence; for a loss that is no number; and where the folder cannot be written.
@@ -105,8 +104,7 @@ def component(
     rows = sequences_of(_tokens(tokenizer, texts), steps * job.rows, row, rng=np.random.default_rng(seed))
     batches = torch.from_numpy(rows).split(job.rows)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    loss_at = partial(_loss_at, batches, rows_at_once)
-    record = recorded(model, job, key, steps, loss_at, warm=WARM, directory=directory)
+    record = recorded(model, job, key, steps, partial(_loss_at, batches, rows_at_once), warm=WARM, directory=directory)
     save(model, tokenizer, record, directory)
     return record
 
