@@ -13,7 +13,7 @@ FACE = {
     "tasks": ("jobs", "tasks"),
     "train_base": ("train", "train_base"),
     "curves": ("train", "curves"),
-    "optimise": ("train", "optimise"),
+    "optimise": ("loop", "optimise"),
     "beats_chance": ("benchmarks", "beats_chance"),
 }
 __all__ = list(FACE)

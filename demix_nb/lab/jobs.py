@@ -1,8 +1,10 @@
 """What is to be trained: the shape of a model, one job, and the setting that all models of a run share.
 
 A `Job` holds everything that decides a model, and its content key leaves out what merely names it: equal keys give
-equal weights, whatever the folders are called. Ranges are checked when a job or a setting is made, so that a wrong
-number is refused before any second of training. A checkpoint's folder holds its record, `training.json`.
+equal weights, whatever the folders are called. On the processor that is meant bit for bit, from one kind of processor
+and one size of pieces (`rows_at_once`) to itself; models of a GPU, where many are trained stacked, are equal within
+rounding, and their keys say what they were trained on. Ranges are checked when a job or a setting is made, so that a
+wrong number is refused before any second of training. A checkpoint's folder holds its record, `training.json`.
 
 Source: DeMix (arXiv 2602.00747) 2.2 and 3.
 """
@@ -22,6 +24,7 @@ from demix_nb.store import Refusal, content_hash
 from demix_nb.studyfile import HELDOUT, NAME, StudyFile, parse, read, write
 
 RECORD = "training.json"
+CPU = "cpu"  # the place of training that keys do not name
 TRAINING = ("architecture", "tokens", "learning_rate", "batch", "schedule", "builtin")  # of it, in the study file
 TRAINER = "demix_nb.lab.train"  # the module whose `train_design` trains what a setting describes
 
@@ -102,13 +105,21 @@ class Job:
     def steps(self) -> int:
         return max(round(self.tokens / (self.rows * self.architecture.context)), 1)
 
-    def key(self, corpora: Corpora) -> str:
-        """Return the content key: equal keys give equal weights; candidates without a share have no part in it."""
+    def key(self, corpora: Corpora, place: str = CPU) -> str:
+        """Return the content key: equal keys give equal weights; candidates without a share have no part in it.
+
+        `place`: the class of device that it is trained on, which belongs to the key where it is not the processor.
+        """
         start = read_record(self.start)["key"] if self.start else None
         shares = {name: share for name, share in self.recipe.items() if share > 0}
         named = {"name": None, "kind": None, "mixture": None}
         decides = {"recipe": shares, "start": start, "corpora": corpora.behind(shares)}
-        return content_hash(asdict(self) | named | decides)
+        return content_hash(asdict(self) | named | decides | placed(place))
+
+
+def placed(place: str) -> dict[str, str]:
+    """Return what a content key says of the place of training: nothing of the processor."""
+    return {} if place == CPU else {"place": place}
 
 
 @dataclass(frozen=True)
@@ -217,3 +228,9 @@ def read_record(directory: str | Path) -> dict:
         raise Refusal(f"{directory} has no {RECORD}; train it first (notebook 01)") from error
     except json.JSONDecodeError as error:
         raise Refusal(f"{path} is damaged; delete the folder and run again") from error
+
+
+def finished(job: Job, key: str, directory: Path) -> dict | None:
+    """Return the record, under the job's name and role, if the model of this content key lies in `directory`."""
+    record = read_record(directory) if (directory / RECORD).is_file() else {}
+    return record | {"model": job.name, "kind": job.kind} if record.get("key") == key else None

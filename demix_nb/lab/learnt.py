@@ -5,7 +5,8 @@ weight, and the answer is the average of the weights over time. ODM is a bandit:
 loss is the reward, and what is hard is drawn more often. Both papers weigh all the data; our recipe keeps its general
 part, (1−β)·general + β·α, and only α is learnt, so that their answers mean the same as a search's. DoReMi samples the
 recipe of equal shares and weighs a row's loss by what the recipe of α asks of its candidate over what is sampled; ODM
-draws the candidate rows of every batch. All else is as in `train`: text, optimiser, schedule, records and resuming.
+draws the candidate rows of every batch. All else is as in `train`: text, optimiser, schedule and records; a model that
+is there is not trained again, but one that was interrupted starts again: what its rule had learnt is not kept.
 
 Sources: DoReMi (arXiv 2305.10429) algorithm 1; ODM (arXiv 2312.02406) algorithm 1. We differ: training continues from
 the base; a batch is small, so that a candidate that is not in it keeps its last excess (as in DoReMi's code); ODM has
@@ -26,8 +27,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from demix_nb.lab.batches import apportion, streams, text_of
 from demix_nb.lab.corpora import SHUFFLING, Corpora
 from demix_nb.lab.corpora import load as load_corpora
-from demix_nb.lab.jobs import Job, Setting, read_record
-from demix_nb.lab.train import finished, initial, next_token_losses, prefixed, recorded, save, train_design
+from demix_nb.lab.jobs import Job, Setting, finished, read_record
+from demix_nb.lab.loop import initial, next_token_losses, place, recorded, save
+from demix_nb.lab.train import prefixed, train_design
 from demix_nb.mixtures import as_table, recipe, uniform
 from demix_nb.region import Region
 from demix_nb.search import Strategy
@@ -178,7 +180,7 @@ def train_doremi(
     Raises Refusal for a checkpoint without record, and for a setting whose β leaves nothing to learn.
     """
     job = _prepared(setting, directory, corpora, "doremi", seed, budget)
-    key = content_hash("doremi", job.key(corpora), read_record(reference)["key"], rate, smoothing)
+    key = content_hash("doremi", job.key(corpora, place()), read_record(reference)["key"], rate, smoothing)
     if record := finished(job, key, directory):
         return record
     model = AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32)
@@ -192,7 +194,7 @@ def train_odm(setting: Setting, directory: Path, corpora: Corpora, *, seed: int 
     Raises Refusal for a setting whose β leaves nothing to learn.
     """
     job = _prepared(setting, directory, corpora, "odm", seed, budget)
-    key = content_hash("odm", job.key(corpora), DECAY)
+    key = content_hash("odm", job.key(corpora, place()), DECAY)
     if record := finished(job, key, directory):
         return record
     return _train(setting, job, key, directory, corpora, ODM(setting, job, corpora))
@@ -208,13 +210,13 @@ def _prepared(setting: Setting, directory: Path, corpora: Corpora, kind: str, se
 def _train(setting: Setting, job: Job, key: str, directory: Path, corpora: Corpora, rule: DoReMi | ODM) -> dict:
     text, path = text_of(job, corpora), []
 
-    def loss_at(model: PreTrainedModel, step: int) -> torch.Tensor:
+    def loss_at(model: PreTrainedModel, step: int) -> list[torch.Tensor]:
         candidates = rule.candidates(step)
         batch = torch.from_numpy(np.stack([next(text[name]) for name in candidates]))
         losses = next_token_losses(model, batch)
         weights = torch.tensor(rule.weights(candidates, batch, losses.detach())).to(losses)
         path.append(rule.policy.to_dict())
-        return (weights[:, None] * losses).mean()
+        return [(weights[:, None] * losses).mean()]
 
     model = initial(job, corpora)
     record = recorded(model, job, key, job.steps, loss_at)

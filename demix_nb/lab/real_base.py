@@ -14,8 +14,9 @@ the schedule: a cosine to 20 %, as for all models here, where it keeps the rate.
 
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from demix_nb import options
 from demix_nb.lab.batches import sequences_of
-from demix_nb.lab.jobs import Architecture, Job
-from demix_nb.lab.train import finished, next_token_losses, recorded, save
+from demix_nb.lab.jobs import Architecture, Job, finished, placed
+from demix_nb.lab.loop import in_rows, mean_loss, next_token_losses, place, recorded, save
 from demix_nb.lab.wheels import Wheel, cache_directory, fetch
 from demix_nb.store import Refusal, atomic_folder, content_hash, folder_hash
 
@@ -75,26 +76,27 @@ def component(
     tokens_per_step: int = 2048,
     learning_rate: float = 2e-4,
     seed: int = 0,
+    rows_at_once: int | None = None,
 ) -> dict:
     """Train the base further on documents, unless `directory` holds that very model; return its record.
 
     `base`: the folder that `prepare` made, or one that began with it. Each document is followed by the tokenizer's end
     of text; all are cut into sequences of ROW tokens, or of `tokens_per_step` where that is less, and read in an order
-    that `seed` decides, again from the start where they run out. AdamW as for all models (`train`), after WARM steps
-    of warm-up; in bfloat16 where the processor has it, the weights stay float32. The folder gets model, tokenizer and
-    `training.json`.
+    that `seed` decides, again from the start where they run out. AdamW, `rows_at_once` and resuming as for all models
+    (`train`), after WARM steps of warm-up; in bfloat16 where the processor has it, the weights stay float32.
 
     Raises Refusal, before the model is opened, for amounts that are not positive and for documents that fill no
     sequence; for a loss that is no number; and where the folder cannot be written.
     """
     options.check(batch=tokens_per_step)
+    in_rows(rows_at_once)
     base, directory, row = Path(base), Path(directory), min(ROW, tokens_per_step)
     step = tokens_per_step // row * row
     shape, recipe = replace(Architecture.of(base), context=row), {directory.name: 1.0}
     job = Job(
         directory.name, "component", recipe, steps * step, learning_rate, shape, seed=seed, start=base, batch=step
     )
-    described = asdict(job) | {"name": None, "recipe": None, "start": folder_hash(base), "warm": WARM}
+    described = asdict(job) | {"name": None, "recipe": None, "start": folder_hash(base), "warm": WARM} | placed(place())
     key = content_hash(described, list(texts))
     if record := finished(job, key, directory):
         return record
@@ -102,7 +104,7 @@ def component(
     rows = sequences_of(_tokens(tokenizer, texts), steps * job.rows, row, rng=np.random.default_rng(seed))
     batches = torch.from_numpy(rows).split(job.rows)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    record = recorded(model, job, key, steps, lambda model, step: _loss(model, batches[step]), WARM)
+    record = recorded(model, job, key, steps, partial(_loss_at, batches, rows_at_once), warm=WARM, directory=directory)
     save(model, tokenizer, record, directory)
     return record
 
@@ -133,9 +135,15 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Int64[n
     return np.array([t for text in texts for t in (*tokenizer.encode(text, **how), tokenizer.eos_token_id)], np.int64)
 
 
-def _loss(model: PreTrainedModel, batch: Int64[torch.Tensor, "batch length"]) -> torch.Tensor:
-    """Return the mean loss of the batch in nats per token, its products taken in bfloat16 where that is faster."""
+def _loss_at(
+    batches: Sequence[Int64[torch.Tensor, "batch length"]], rows_at_once: int | None, model: PreTrainedModel, step: int
+) -> Iterator[torch.Tensor]:
+    return mean_loss(model, batches[step], rows_at_once, _losses)
+
+
+def _losses(model: PreTrainedModel, batch: Int64[torch.Tensor, "batch length"]) -> torch.Tensor:
+    """Return the losses as `next_token_losses` does, products taken in bfloat16 where that is faster."""
     kind = model.device.type
     fast = torch.cuda.is_bf16_supported() if kind == "cuda" else any(map(torch.cpu.get_capabilities().get, BFLOAT16))
     with torch.autocast(kind, torch.bfloat16, enabled=fast):
-        return next_token_losses(model, batch).mean()
+        return next_token_losses(model, batch)

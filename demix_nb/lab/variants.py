@@ -29,7 +29,7 @@ from demix_nb import store
 from demix_nb.lab.clean import size_of
 from demix_nb.lab.corpora import Corpora, keep, load, made
 from demix_nb.lab.jobs import read_record
-from demix_nb.lab.train import PADDING, next_token_losses
+from demix_nb.lab.loop import PADDING, next_token_losses
 from demix_nb.store import Refusal
 
 Tokens = UInt[np.ndarray, "_"]  # of any number

@@ -18,7 +18,8 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from demix_nb.lab import real_base
-from demix_nb.lab.train import learning_rate, read_record
+from demix_nb.lab.jobs import read_record
+from demix_nb.lab.loop import learning_rate
 from demix_nb.merging import Bank, delta
 from demix_nb.store import Refusal
 

@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from demix_nb import lab
+from demix_nb.lab import loop, variants
 from demix_nb.lab import train as components
-from demix_nb.lab import variants
 from demix_nb.lab.batches import apportion, batches, sequences_of
 from demix_nb.lab.jobs import Architecture, Job, Setting
 from demix_nb.mixtures import as_table, one_hot, uniform
@@ -75,10 +75,10 @@ def test_batches_hold_the_recipe(small_data):
 
 
 def test_cosine_ends_at_a_fifth_and_constant_stays():
-    rates = [components.learning_rate(job(), step, 100) for step in range(100)]
+    rates = [loop.learning_rate(job(), step, 100) for step in range(100)]
     assert max(rates) == pytest.approx(5e-3, rel=1e-3) and rates[-1] == pytest.approx(1e-3, rel=0.01)
     assert np.argmax(rates) <= 3 and np.all(np.diff(rates[3:]) < 0)
-    assert components.learning_rate(job(schedule="constant"), 99, 100) == 5e-3
+    assert loop.learning_rate(job(schedule="constant"), 99, 100) == 5e-3
 
 
 def test_the_same_job_gives_the_same_weights_and_another_seed_does_not(small_data, base, tmp_path):
