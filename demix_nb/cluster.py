@@ -76,6 +76,16 @@ class Cluster:
         self.check()
         return client
 
+    @property
+    def place(self) -> str:
+        """Where its workers train: cuda, a GPU each, or the cpu."""
+        return "cuda" if self.engine.row.gpu else "cpu"
+
+    @property
+    def size(self) -> int:
+        """How many workers there are now."""
+        return len(self.client.scheduler_info(n_workers=-1)["workers"])
+
     @cached_property
     def cluster(self) -> Any:
         """The cluster that was started for this study."""

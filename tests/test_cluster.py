@@ -159,6 +159,26 @@ def _where(seconds):
     return distributed.get_worker().address
 
 
+def test_models_are_trained_on_workers_to_the_same_bytes(two, small_study, tmp_path):
+    """One task a model, written on the shared folder; records come back, and nothing is trained again."""
+    from demix_nb.lab import Setting
+    from demix_nb.lab.corpora import load
+    from demix_nb.lab.train import train_all
+
+    corpora, setting = load(small_study.folder / "corpora"), Setting.read(small_study.folder)
+    jobs = [setting.job(f"model-{name}", "model", row) for name, row in small_study.corners.iterrows()]
+    here = {record["model"]: record for record in train_all(jobs, tmp_path / "here", corpora, n_jobs=1)}
+    there = {record["model"]: record for record in train_all(jobs, tmp_path / "there", corpora, engine=two)}
+    assert here.keys() == there.keys() and len(here) == 3
+    for name, record in here.items():
+        assert {**record, "seconds": 0} == {**there[name], "seconds": 0}
+        weights = [(tmp_path / side / name / "model.safetensors").read_bytes() for side in ("here", "there")]
+        assert weights[0] == weights[1]
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("*")}
+    assert len(list(train_all(jobs, tmp_path / "there", corpora, engine=two))) == 3
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("*")} == kept
+
+
 # --- faults
 
 

@@ -14,6 +14,7 @@ Source: DeMix (arXiv 2602.00747) 2.2 and 3. We differ in scale (lr, batch, token
 exactly (`batches`).
 """
 
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -24,14 +25,16 @@ import torch
 from transformers import PreTrainedModel
 
 from demix_nb import devices
+from demix_nb.cluster import Cluster
 from demix_nb.lab.batches import batches
 from demix_nb.lab.corpora import Corpora
 from demix_nb.lab.corpora import load as load_corpora
-from demix_nb.lab.jobs import Architecture, Job, Setting, finished, read_record
+from demix_nb.lab.jobs import RECORD, Architecture, Job, Setting, finished, read_record
 from demix_nb.lab.loop import in_rows, initial, mean_loss, place, recorded, save
 from demix_nb.lab.stacked import STACKING, groups, train_stacked
 from demix_nb.mixtures import validate
 from demix_nb.parallel import fan_out
+from demix_nb.resident import wait_for
 from demix_nb.store import Refusal
 
 CHANGES = ("beta", "learning_rate", "schedule", "base", "architecture")  # of a setting, for one design
@@ -71,7 +74,7 @@ def train_design(
 ) -> tuple[dict[str, Path], pd.DataFrame]:
     """Train a model on the recipe of every mixture of `design`; return mixture → folder, and the `models` table.
 
-    `study` has `folder` (the run), `n_jobs` and `progress`. `seed` is one for all or a Series, mixture → seed. Models
+    `study` has `folder` (the run), `n_jobs`, `engine` and `progress`. `seed` is one for all, or mixture → seed. Models
     lie in the run's `models/<role>-<mixture>`, or `models/<role>-<budget>-<mixture>` where `budget` is another share of
     the setting's tokens than 1; one that is there already, trained on the very same job, is not trained again.
     `changes` to the run's setting hold for this design alone: CHANGES, and `corpora` (or their folder) other than the
@@ -90,7 +93,8 @@ def train_design(
         for name, row in mixtures.iterrows()
     }
     models = study.folder / "models"
-    training = train_all(list(jobs.values()), models, corpora, n_jobs=study.n_jobs, rows_at_once=rows_at_once)
+    how = {"n_jobs": study.n_jobs, "rows_at_once": rows_at_once, "engine": study.engine}
+    training = train_all(list(jobs.values()), models.absolute(), corpora, **how)
     records = list(study.progress(training, total=len(jobs), desc=prefix))
     return {name: models / job.name for name, job in jobs.items()}, records_table(records)
 
@@ -110,30 +114,40 @@ def changed(setting: Setting, changes: Mapping[str, object]) -> Setting:
 
 
 def train_all(
-    jobs: Sequence[Job], directory: Path, corpora: Corpora, *, n_jobs: int = 2, rows_at_once: int | None = None
+    jobs: Sequence[Job],
+    directory: Path,
+    corpora: Corpora,
+    *,
+    n_jobs: int = 2,
+    rows_at_once: int | None = None,
+    engine: Cluster | None = None,
 ) -> Iterator[dict]:
     """Train the jobs side by side into `directory`/<name>; yield each record as it is done, finished ones first.
 
     A model already trained from the same job is not trained again. One thread per worker; the order of the records, but
     not the models, depends on timing. Where training is on a GPU of CUDA, jobs of one shape are trained together, a
-    worker per GPU, unless `rows_at_once` is given. Raises Refusal as `checked`.
+    worker per GPU, unless `rows_at_once` is given. An `engine` trains on its workers, a model a task or a stack a GPU.
+    Raises Refusal as `checked`.
     """
     checked(jobs, corpora, rows_at_once)
-    where, missing = place(), []
+    where, missing = place() if engine is None else engine.place, []
     for job in jobs:
         if record := finished(job, job.key(corpora, where), directory / job.name):
             yield record
         else:
             missing.append(job)
-    text = (corpora.directory, corpora.key)
-    if where == STACKING and rows_at_once is None:
-        gpus = devices.workers(0, where)
-        calls = [(group, directory, *text, gpus) for group in groups(missing, gpus)]
-        for records in fan_out(_train_stacked, calls, n_jobs=gpus):
-            yield from records
+    text, stacks = (corpora.directory.absolute(), corpora.key), where == STACKING and rows_at_once is None
+    if stacks:
+        gpus = devices.workers(0, where) if engine is None else engine.size
+        calls = [(group, directory, *text, gpus if engine is None else 1) for group in groups(missing, gpus)]
+        done = fan_out(_train_stacked, calls, n_jobs=gpus, engine=engine, gpu=True)
     else:
-        calls = [(job, directory / job.name, *text, rows_at_once) for job in missing]
-        yield from fan_out(_train, calls, n_jobs=n_jobs)
+        calls = [(job, directory / job.name, *text, rows_at_once, where) for job in missing]
+        done = fan_out(_train, calls, n_jobs=n_jobs, engine=engine, gpu=where == STACKING)
+    for records in done:
+        for record in records if stacks else [records]:
+            wait_for((directory / record["model"] / RECORD).is_file, f"does not see {directory / record['model']}")
+            yield record
 
 
 def checked(jobs: Sequence[Job], corpora: Corpora, rows_at_once: int | None = None) -> None:
@@ -154,7 +168,10 @@ def checked(jobs: Sequence[Job], corpora: Corpora, rows_at_once: int | None = No
             raise Refusal(f"{start} is {found}, not {asked}; give a base of that architecture (`train_base`)")
 
 
-def _train(job: Job, directory: Path, corpora_directory: Path, key: str, rows_at_once: int | None) -> dict:
+def _train(job: Job, directory: Path, corpora_directory: Path, key: str, rows_at_once: int | None, where: str) -> dict:
+    if place() != where:
+        told = f"{socket.gethostname()} trains on {place()}, the driver counts on {where}"
+        raise Refusal(f"{told}; set ACCELERATE_USE_CPU=1 there, or let `engine` be of workers like the driver")
     return train(job, directory, _corpora(corpora_directory, key), rows_at_once)
 
 

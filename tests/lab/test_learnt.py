@@ -163,7 +163,7 @@ def test_a_strategy_asks_nothing_and_returns_what_was_learnt_inside_the_region(
 ):
     (tmp_path / "corpora").symlink_to(small_data.directory)
     setting.write(tmp_path, small_data.families, small_data.table["tokens"])
-    study = SimpleNamespace(folder=tmp_path, n_jobs=1, progress=lambda records, **_: records)
+    study = SimpleNamespace(folder=tmp_path, n_jobs=1, engine=None, progress=lambda records, **_: records)
     row = learnt.STRATEGIES[name]
     found = []
     for upper in (None, {"math": 0.1}):

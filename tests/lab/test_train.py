@@ -184,7 +184,7 @@ def study(small_data, setting, tmp_path):
         shown.append((desc, total))
         return records
 
-    return SimpleNamespace(folder=tmp_path / "run", n_jobs=1, progress=progress, shown=shown)
+    return SimpleNamespace(folder=tmp_path / "run", n_jobs=1, engine=None, progress=progress, shown=shown)
 
 
 @pytest.fixture
