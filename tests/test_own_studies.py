@@ -93,6 +93,20 @@ def test_seven_checkpoints_go_through_all_notebooks(seven):
     assert rivals.loc["linear", "word_bits"] == pytest.approx(rivals.loc["task_arithmetic", "word_bits"])
 
 
+@pytest.mark.cluster
+def test_a_cluster_named_in_the_file_writes_the_same_tables(seven, tmp_path):
+    """Started once for the run, and gone with it; each kernel finds it."""
+    file, run_dir, _ = seven
+    printed = run(studies.changed(file, engine={"dask": "local"}), "03", run_dir=tmp_path / "run")
+    is_quiet(tmp_path / "run")
+    assert "can run code" not in printed, "it listens on the loopback interface alone"
+    tables = sorted(path.name for path in (tmp_path / "run" / "tables").glob("*.csv"))
+    assert {"fidelity.csv", "reference_scores.csv", "component_scores.csv"} <= set(tables)
+    for name in tables:
+        assert (tmp_path / "run" / "tables" / name).read_bytes() == (run_dir / "tables" / name).read_bytes(), name
+    assert len(list((tmp_path / "run" / "cache" / "suites").glob("*.pickle"))) >= 1
+
+
 def test_references_as_scores_say_the_same_as_the_models(seven, tmp_path):
     file, run_dir, _ = seven
     content = yaml.safe_load(file.read_text())["references"]
