@@ -97,3 +97,16 @@ def test_each_worker_has_a_gpu_of_its_own_and_keeps_it(gpus, tmp_path):
     assert devices.of_worker("cuda", 2) == f"cuda:{devices.seat(2)[0]}"
     alone = {"cuda": 1, "cuda:1": 2, "cpu": 2}
     assert [devices.of_worker(device, workers) for device, workers in alone.items()] == list(alone)
+
+
+def test_devices_of_other_machines_are_their_own_business(tmp_path, monkeypatch):
+    first = saved(tmp_path / "a", dtype="bfloat16")
+    monkeypatch.setattr(devices, "_gpus", lambda: [])
+    assert devices.elsewhere("auto", "auto", [first], gpus=True) == ("bfloat16", "cuda")
+    assert devices.elsewhere("float32", "auto", [first], gpus=False) == ("float32", "cpu")
+    assert devices.elsewhere("float32", "cuda", [first], gpus=False) == ("float32", "cuda"), "no GPU is here, but there"
+    for device in ("cuda:1", "mps", "tpu"):
+        with pytest.raises(Refusal, match=rf"device '{device}' is one machine's own word"):
+            devices.elsewhere("float32", device, [first], gpus=True)
+    with pytest.raises(Refusal, match=r"has no GPU for `device: cuda`"):
+        devices.of_worker("cuda", 1)

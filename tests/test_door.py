@@ -9,7 +9,7 @@ import yaml
 from fixtures_models import ARCHITECTURES, SIZES, family
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from demix_nb import DATA, __main__, devices, door, store
+from demix_nb import DATA, __main__, devices, door, engines, store
 from demix_nb.merging.folders import Checkpoint
 from demix_nb.running import runner
 from demix_nb.running.given import Given
@@ -250,6 +250,19 @@ def test_no_more_workers_than_gpus(made, monkeypatch):
     assert opened.check({"workers": 3}, asked=False) == {"workers": 2}
     with pytest.raises(Refusal, match=r"3 workers do not fit on cuda.*2 GPU"):
         runner.plan(["05"], "smoke", {"workers": "3"}, None, opened)
+
+
+def test_an_engine_is_asked_before_anything_is_loaded(made, monkeypatch):
+    (made / "queue.yaml").write_text(yaml.safe_dump(models(engine={"slurm": {"n_workers": 4, "qeue": "long"}})))
+    with pytest.raises(Refusal, match=r"queue.yaml: engine.slurm has no 'qeue'; did you mean 'queue'\?"):
+        Given.open(made / "queue.yaml")
+    (made / "gpus.yaml").write_text(
+        yaml.safe_dump(models(engine={"slurm": {"n_workers": 4}}, model={"device": "cuda"}))
+    )
+    assert Given.open(made / "gpus.yaml").check({"workers": 2}, asked=True) == {}, "its workers are the queue's"
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Refusal, match=r"gpus.yaml: this engine needs Dask.*pip install 'demix_nb\[cluster\]'"):
+        Given.open(made / "gpus.yaml")
 
 
 def test_a_folder_that_cannot_be_written_to(made, monkeypatch, capfd):
