@@ -31,8 +31,8 @@ from demix_nb.store import Refusal, package_hash
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-SHARED = "DASK_SCHEDULER_ADDRESS"  # Dask's own word: in the environment of kernels while a run has a cluster
-TLS = "DASK_DISTRIBUTED__COMM__TLS__"  # and its words for certificates, by what Dask calls them in Python
+SHARED = "DEMIX_NB_SCHEDULER"  # in the environment of kernels while a run has a cluster: its address
+TLS = "DASK_DISTRIBUTED__COMM__TLS__"  # Dask's own words there for certificates, by what it calls them in Python
 SECRETS = {"ca_file": "CA_FILE", "cert": "CLIENT__CERT", "key": "CLIENT__KEY"}
 JOIN = 60.0  # seconds in which the first worker of a running or local cluster must be there
 BATCH = 100  # tasks submitted at a time
@@ -69,12 +69,20 @@ class Cluster:
             client = Client(where or self.cluster, set_as_default=False, timeout=JOIN / 2)
         except OSError as error:
             raise Refusal(f"no Dask scheduler answers at {where} ({error}); start it, or mend the address") from error
-        self.__dict__["client"] = client
         if SHARED not in os.environ and (warning := unguarded(client.scheduler.address)):
             self.say(warning)
-        self._joined(client)
-        self.check()
+        try:
+            self._joined(client)
+            self._ask(client)
+        except Refusal:
+            client.close()
+            raise
         return client
+
+    @cached_property
+    def address(self) -> str:
+        """The scheduler's address."""
+        return self.client.scheduler.address
 
     @property
     def place(self) -> str:
@@ -112,10 +120,13 @@ class Cluster:
     def check(self) -> dict[str, Mapping[str, Any]]:
         """Ask every worker who it is; raises Refusal for one of another version, or that does not see the folder.
 
-        Return worker → host, threads, memory (bytes free), limit (bytes), device, version, sees (the folder).
+        Return worker → host, pid, threads, memory (bytes free), limit (bytes), device, version, sees (the folder).
         """
+        return self._ask(self.client)
+
+    def _ask(self, client: "Client") -> dict[str, Mapping[str, Any]]:
         with _token(self.folder) as token:
-            asked = self.client.run(_answer, str(token), on_error="return")
+            asked = client.run(_answer, str(token), on_error="return")
         for worker, answer in asked.items():
             if isinstance(answer, Exception):
                 raise Refusal(f"worker {worker} cannot open demix_nb ({answer}); install {_ours()} there")
@@ -133,6 +144,7 @@ class Cluster:
         """
         from distributed import as_completed
 
+        address = self.address  # which a lost scheduler does not tell
         keys = [f"{_label(function)}-{number}-{uuid.uuid4().hex[:8]}" for number in range(len(calls))]
         work = partial(_task, _ours(), function, heavy)
         resources = {"resources": {GPU: 1}} if gpu and self._declares_gpus() else {}
@@ -143,31 +155,13 @@ class Cluster:
         try:
             for future in as_completed(futures, loop=self.client.loop, raise_errors=False):
                 place = places[future.key]
-                done[place] = self._result(future, calls[place])
+                done[place] = _result(future, calls[place], address)
                 futures[place] = None
                 while done and (not ordered or nexts in done):
                     yield done.pop(nexts) if ordered else done.popitem()[1]
                     nexts += 1
         finally:
             self._cancel([future for future in futures if future is not None])
-
-    def _result(self, future: "Future", call: tuple) -> Any:
-        from distributed import KilledWorker
-
-        if future.status in ("cancelled", "lost"):
-            told = (
-                f"the scheduler at {self.client.scheduler.address if self.client.scheduler else 'its address'} is lost"
-            )
-            raise Refusal(f"{told}; start it and run again: what is done is kept")
-        try:
-            result = future.result()
-        except KilledWorker as error:
-            what = next((part for part in call if isinstance(part, str)), "a task")
-            raise Refusal(
-                f"{what}: workers died under it again and again, last {error.last_worker.address}, most often because "
-                "memory ran out; give workers more, or lower model.batch_tokens, and run again: what is done is kept"
-            ) from error
-        return result
 
     def _cancel(self, futures: list["Future"]) -> None:
         if futures and self.client.status == "running":
@@ -187,7 +181,7 @@ def shared(cluster: Cluster) -> Iterator[None]:
     before = dict(os.environ)
     try:
         client = cluster.client
-        told = {SHARED: client.scheduler.address}
+        told = {SHARED: cluster.address}
         secret = client.security.get_tls_config_for_role("client") if client.security else {}
         told |= {f"{TLS}{place}": secret[name] for name, place in SECRETS.items() if secret.get(name)}
         os.environ.update(told)
@@ -196,6 +190,29 @@ def shared(cluster: Cluster) -> Iterator[None]:
         os.environ.clear()
         os.environ.update(before)
         cluster.close()
+
+
+def _result(future: "Future", call: tuple, address: str) -> Any:
+    from distributed import CancelledError, KilledWorker
+    from distributed.comm import CommClosedError
+
+    try:
+        if future.status == "lost":
+            raise CancelledError
+        return future.result()
+    except (CancelledError, CommClosedError) as error:
+        told = f"the scheduler at {address} is lost; start it and run again: what is done is kept"
+        raise Refusal(told) from error
+    except KilledWorker as error:
+        raise Refusal(
+            f"{_named(call)}: workers died under it again and again, last {error.last_worker.address}, most often "
+            "as memory ran out; give workers more, or lower model.batch_tokens, and run again: what is done is kept"
+        ) from error
+
+
+def _named(call: tuple) -> str:
+    """What a call is about: a model by its name, or a job by its own."""
+    return str(getattr(call[0], "name", call[0]))[:80]
 
 
 def _label(function: Callable) -> str:

@@ -100,6 +100,11 @@ class Facts(Tables):
         """What the study file says; raises Refusal where notebook 01 has not run and no file was given."""
         return studyfile.read(self.folder / studyfile.NAME)
 
+    @cached_property
+    def here(self) -> tuple[str, str]:
+        """The dtype and the device of a model that a panel holds in this process."""
+        return given.precision(self.file, here=True)
+
     @property
     def builtin(self) -> bool:
         """Whether the candidates are the laptop's own, for which the notebooks' claims are made."""

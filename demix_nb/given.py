@@ -113,12 +113,19 @@ def _of(task: Task) -> dict[str, Any]:
     return {name: getattr(task, name) for name in same} | {"metrics": tuple(task.metric)}
 
 
-def precision(file: StudyFile) -> tuple[str, str]:
-    """Return the dtype and the device that a study's models are opened with, on its engine; raises as `devices`."""
+def precision(file: StudyFile, *, here: bool = False) -> tuple[str, str]:
+    """Return the dtype and the device that a study's models are opened with on its engine, or in this very process.
+
+    Raises Refusal as `devices.resolve` and `devices.elsewhere`.
+    """
     from demix_nb import devices
 
-    said, engine = (file.model.dtype, file.model.device, list(file.folders.values())), Engine.of(file.engine)
-    return devices.resolve(*said) if engine is None else devices.elsewhere(*said, gpus=engine.row.gpu)
+    dtype, device, folders = file.model.dtype, file.model.device, list(file.folders.values())
+    engine = Engine.of(file.engine)
+    if engine is None:
+        return devices.resolve(dtype, device, folders)
+    there = devices.elsewhere(dtype, device, folders, gpus=engine.row.gpu)
+    return devices.resolve(there[0], "auto", folders) if here else there
 
 
 def longest(folder: Path) -> int | None:

@@ -219,7 +219,7 @@ def test_a_worker_whose_memory_runs_out_is_told_from_a_fault_of_ours(forty, plac
         cluster = at(local.scheduler_address, tmp_path)
         local.scheduler.allowed_failures = 0
         with pytest.raises(
-            Refusal, match=r"^p00: workers died.*memory ran out; give workers more, or lower model.batch_"
+            Refusal, match=r"^p00: workers died.*as memory ran out; give workers more, or lower model.batch_"
         ):
             Store(tmp_path / "cache", engine=cluster).scores(few(forty, 1), Harmed(place=place, harm="hunger"))
         cluster.close()

@@ -54,7 +54,8 @@ class Live:
         """The model that proxies are written into, where and as the study's own are opened."""
         if self.bank.size < SMALL:
             torch.set_num_threads(1)
-        return self.bank.model(getattr(torch, self.study.store.dtype), self.study.store.device)
+        dtype, device = self.study.here
+        return self.bank.model(getattr(torch, dtype), device)
 
     @cached_property
     def excerpts(self) -> dict[str, list[str]]:
@@ -155,7 +156,7 @@ class Live:
     def _references(self, start: str, end: str, weights: Sequence[str]) -> pd.DataFrame:
         folders = {weight: self.study.models / f"path-{start}-{end}-{weight}" for weight in weights}
         with self.turn:
-            opened = Checkpoints(folders).open(weights, self.study.store.dtype, self.study.store.device)
+            opened = Checkpoints(folders).open(weights, *self.study.here)
             rows = {weight: self.suite.measure(model) for weight, model in opened}
         way = self._between(start, end, map(float, weights)).set_axis(weights)
         return self._scored(way, pd.DataFrame(rows).T).scores

@@ -36,7 +36,7 @@ def study(tmp_path_factory):
         bank=Bank.load(components, base=base), families={"a": "general", "b-c": "math", "d[e]": "math"},
         heldout=SimpleNamespace(heldout=dict(zip(NAMES, words, strict=True))), models=folder / "models",
         tokenizer=AutoTokenizer.from_pretrained(base), window=32, components=components,
-        store=SimpleNamespace(dtype="float32", device="cpu"),
+        here=("float32", "cpu"),
     )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def changed(study, **given):
 
 
 def test_models_are_opened_as_the_study_opens_its_own(live, study):
-    half = Live(changed(study, store=SimpleNamespace(dtype="bfloat16", device="cpu")))
+    half = Live(changed(study, here=("bfloat16", "cpu")))
     even = uniform(NAMES).to_frame("even").T
     scores = half(even).scores
     assert half.model.dtype == torch.bfloat16 and live.model.dtype == torch.float32
