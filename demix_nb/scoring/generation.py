@@ -27,9 +27,11 @@ from demix_nb.scoring.texts import AsLmEval, Once
 from demix_nb.store import Refusal
 
 READ = 2048  # tokens of prompts read in one forward pass
+SEEN = 2**15  # tokens seen by them, which includes the shared ones once for each row
 ALIKE = 64  # first tokens by which prompts that begin alike are known
 REFILL = 8  # the part of the rows that must have ended before others are read
 SAVED = 4096  # tokens that a shared beginning must save: its rows wait for no others, so the last of them run alone
+OTHERWISE = ("attn_logit_softcapping", "kv_lora_rank")  # settings of attention that is not softmax over the keys kept
 UNUSED = {"temperature", "top_p", "top_k"}  # of a request or a model, by one that does not sample
 GREEDY = UNUSED | {"do_sample", "max_length", "use_cache", "output_attentions", "output_hidden_states"}
 GREEDY |= {"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "_from_model_config"}
@@ -90,15 +92,20 @@ def prompt(texts: Once, context: int, known: dict, text: str, how: dict) -> Prom
 
 def lends_itself(model: nn.Module, context: int) -> bool:
     """Return whether the model's past is keys and values that all later tokens see, and its ways are plain greedy."""
-    if not isinstance(model, PreTrainedModel) or model._is_stateful or model.config.is_encoder_decoder:
+    if not isinstance(model, PreTrainedModel) or not model.can_generate() or model._is_stateful:
         return False
-    if not (model._supports_attention_backend and model._can_set_attn_implementation() and _cache_name(model)):
+    replaceable = model._supports_attention_backend and model._can_set_attn_implementation()
+    if model.config.is_encoder_decoder or not replaceable or not _cache_name(model):
         return False
     layers, config = DynamicCache(config=model.config).layers, model.config.get_text_config(decoder=True)
     whole = [type(layer) is DynamicLayer or _sees(layer, context) for layer in layers]
-    capped = getattr(config, "attn_logit_softcapping", None)
     plain = not set(model.generation_config.to_diff_dict()) - GREEDY
-    return len(whole) == config.num_hidden_layers and all(whole) and not capped and plain
+    return (
+        len(whole) == config.num_hidden_layers
+        and all(whole)
+        and plain
+        and not any(getattr(config, name, None) for name in OTHERWISE)
+    )
 
 
 def _sees(layer: object, context: int) -> bool:
@@ -137,7 +144,7 @@ class Row:
     """A prompt and what has been written behind it."""
 
     def __init__(self, prompt: Prompt, shared: int, first: int) -> None:
-        self.prompt, self.shared, self.tokens = prompt, shared, [first]
+        self.prompt, self.shared, self.tokens, self.ended = prompt, shared, [first], False
 
     @property
     def own(self) -> int:
@@ -185,7 +192,8 @@ class Writer:
 
     def _read(self, slots: Slots, shared: int, waiting: deque[Prompt], free: int) -> list[Row]:
         """Read the next prompts, and return them with their first token each."""
-        count = max(1, min(free, READ // (len(waiting[0].tokens) - shared)))
+        longest = len(waiting[0].tokens)
+        count = max(1, min(free, READ // (longest - shared), SEEN // longest))
         prompts = [waiting.popleft() for _ in range(min(count, len(waiting)))]
         tokens = self._next(slots, [each.tokens[shared:] for each in prompts], shared)
         return [Row(each, shared, token) for each, token in zip(prompts, tokens, strict=True)]
@@ -204,26 +212,18 @@ class Writer:
 
     def _leave(self, slots: Slots, rows: list[Row], new: list[Row]) -> list[Row]:
         """Take rows that have ended from the slots, the last ones put in their places, and return them."""
-        ended = {id(row) for row in self._ended(new)}
-        left = [row for row in rows if id(row) in ended]
-        for place in range(len(rows) - 1, -1, -1):
-            if id(rows[place]) in ended:
-                last = rows.pop()
-                if place < len(rows):
-                    rows[place] = last
-                    for layer in slots.layers:
-                        layer.take(len(rows), place, last.own)
+        tails = self.tokenizer.batch_decode([row.tokens[-self._seen(row.prompt.stops) :] for row in new])
+        for row, tail in zip(new, tails, strict=True):
+            whole = len(row.tokens) == row.prompt.most or row.tokens[-1] in self.ends
+            row.ended = whole or any(stop in tail for stop in row.prompt.stops)
+        left = [row for row in rows if row.ended]
+        for place in [place for place, row in enumerate(rows) if row.ended][::-1]:
+            last = rows.pop()
+            if place < len(rows):
+                rows[place] = last
+                for layer in slots.layers:
+                    layer.take(len(rows), place, last.own)
         return left
-
-    def _ended(self, rows: list[Row]) -> list[Row]:
-        tails = self.tokenizer.batch_decode([row.tokens[-self._seen(row.prompt.stops) :] for row in rows])
-        return [
-            row
-            for row, tail in zip(rows, tails, strict=True)
-            if row.tokens[-1] in self.ends
-            or len(row.tokens) == row.prompt.most
-            or any(stop in tail for stop in row.prompt.stops)
-        ]
 
     def _seen(self, stops: tuple[str, ...]) -> int:
         """Return how many of the last tokens a stop may be in: two more than its own, as lm-eval has it."""

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
-ROWS = 64  # rows at most; see tests/benchmarks/generation.py
+from demix_nb.store import Refusal
+
+ROWS = 128  # rows at most; see tests/benchmarks/generation.py
 MEMORY = 1 / 4  # of what is free may hold keys and values: other workers measure beside this one
 
 
@@ -31,8 +33,8 @@ class Layer(DynamicLayer):
         self.shared = keys[0], values[0]
 
     def room(self, rows: int, length: int) -> None:
-        """Make room for rows of so many tokens of their own."""
-        self.keys, self.values = (part.new_empty(rows, len(part), length, part.shape[-1]) for part in self.shared)
+        """Make room for rows of so many tokens of their own; zeros, for what is masked may not be NaN."""
+        self.keys, self.values = (part.new_zeros(rows, len(part), length, part.shape[-1]) for part in self.shared)
 
     def take(self, source: int, target: int, length: int) -> None:
         """Put the first tokens of one row in the place of another's."""
@@ -46,12 +48,13 @@ class Slots(Cache):
     def __init__(self, layers: int) -> None:
         super().__init__(layers=[Layer() for _ in range(layers)])
         self.filled: int | None = None  # rows that hold something; None while the shared beginning is read
+        self.read: Tensor | None = None  # keys that a layer has just read
         self.own: Int[Tensor, " rows"] | None = None  # tokens that each row has of its own; None while prompts are read
         self.mask: Float[Tensor, "rows 1 1 tokens"] | None = None
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Keep the keys and values (rows × heads × tokens × size) of the tokens that a layer reads; return them."""
-        kept = self.layers[layer]
+        kept, self.read = self.layers[layer], keys
         if self.filled is None:
             kept.begin(keys, values)
         elif self.own is None:
@@ -131,6 +134,9 @@ def _attention(
     module: nn.Module, query: Tensor, keys: Tensor, values: Tensor, _: None, scaling: float | None = None, **__: object
 ) -> tuple[Tensor, None]:
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if keys is not SLOTS.get().read:
+        sees = f"{type(module).__name__} sees other keys than it keeps"
+        raise Refusal(f"{sees}; name a setting that tells such models in `generation.OTHERWISE`")
     return SLOTS.get().attend(query, keys, values, module.layer_idx, scaling).transpose(1, 2), None
 
 

@@ -1,4 +1,4 @@
-"""Seconds and tokens of written answers: lm-eval's model, which was ours, beside our own, on the real base; one process.
+"""Seconds and tokens of written answers: lm-eval's model, as before, beside our own, on the real base, in turns.
 
 Run by hand: `python tests/benchmarks/generation.py [turns] [prompts]` (3 and 64; a turn takes minutes). Prompts are
 sums in words, alone and behind eight examples with their reasoning, as GSM8K has them; answers stop at lm-eval's stops
@@ -66,11 +66,9 @@ def main(turns: int = 3, prompts: int = 64, names: str = "") -> None:
         tokens = sum(len(tokenizer.encode(text)) for text in texts[written])
         before, after = (np.array(spent) for spent in seconds.values())
         ratio = before / after
-        print(
-            f"{name}: {same} of {prompts} texts alike, {tokens} tokens; lm-eval's {tokens / np.median(before):.1f} tokens/s,"
-            f" ours {tokens / np.median(after):.1f}; ratio {np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})",
-            flush=True,
-        )
+        rates = ", ".join(f"{tokens / np.median(each):.1f}" for each in (before, after))
+        spread = f"{np.median(ratio):.2f} times, {ratio.min():.2f} to {ratio.max():.2f}"
+        print(f"{name}: {same} of {prompts} texts alike, {tokens} tokens; {rates} tokens/s: {spread}", flush=True)
 
 
 if __name__ == "__main__":
