@@ -50,7 +50,8 @@ def written(model: PreTrainedModel, texts: Once, context: int, known: dict, requ
 
     Raises Refusal where an answer may have as many tokens as the context.
     """
-    asked = [prompt(texts, context, known, *request.args[:2]) for request in requests]
+    with quiet():
+        asked = [prompt(texts, context, known, *request.args[:2]) for request in requests]
     alone = lends_itself(model, context) and not _batched(texts, requests)
     ours = list(dict.fromkeys(each for each in asked if each)) if alone else []
     found = dict(zip(ours, Writer(model, texts.tokenizer).write(ours), strict=True)) if ours else {}
@@ -61,9 +62,9 @@ def written(model: PreTrainedModel, texts: Once, context: int, known: dict, requ
 
 def _batched(texts: Once, requests: Sequence[Instance]) -> bool:
     """Whether a prompt's tokens are lm-eval's, and depend there on the first prompt of a batch."""
-    begin = texts.tokenizer.decode(texts.prefix)
-    around = isinstance(texts, AsLmEval) and any(texts.around)
-    return around and any(request.args[0].startswith(begin) for request in requests)
+    if not isinstance(texts, AsLmEval) or not any(texts.around):
+        return False
+    return any(request.args[0].startswith(texts.tokenizer.decode(texts.prefix)) for request in requests)
 
 
 def _theirs(model: PreTrainedModel, texts: Once, context: int, known: dict, requests: Sequence[Instance]) -> list[str]:
@@ -75,8 +76,7 @@ def _theirs(model: PreTrainedModel, texts: Once, context: int, known: dict, requ
 
 def prompt(texts: Once, context: int, known: dict, text: str, how: dict) -> Prompt | None:
     """Return what a request asks for, a prompt that is too long cut at its start; None where that is not greedy."""
-    with quiet():
-        asked = normalize_gen_kwargs(how, WRITTEN)
+    asked = normalize_gen_kwargs(how, WRITTEN)
     most, until, sampled = asked.pop("max_gen_toks"), asked.pop("until"), asked.pop("do_sample")
     if sampled or most < 1 or set(asked) - UNUSED:
         return None
@@ -99,13 +99,10 @@ def lends_itself(model: nn.Module, context: int) -> bool:
         return False
     layers, config = DynamicCache(config=model.config).layers, model.config.get_text_config(decoder=True)
     whole = [type(layer) is DynamicLayer or _sees(layer, context) for layer in layers]
-    plain = not set(model.generation_config.to_diff_dict()) - GREEDY
-    return (
-        len(whole) == config.num_hidden_layers
-        and all(whole)
-        and plain
-        and not any(getattr(config, name, None) for name in OTHERWISE)
-    )
+    if len(whole) != config.num_hidden_layers or not all(whole):
+        return False
+    odd = any(getattr(config, name, None) for name in OTHERWISE)
+    return not odd and not set(model.generation_config.to_diff_dict()) - GREEDY
 
 
 def _sees(layer: object, context: int) -> bool:
@@ -124,9 +121,8 @@ def beginnings(prompts: Sequence[Prompt]) -> list[tuple[int, list[Prompt]]]:
         alike[each.tokens[:ALIKE]].append(each)
     for group in alike.values():
         tokens = [each.tokens for each in group]
-        shared = min(
-            _alike(min(tokens), max(tokens)), min(map(len, tokens)) - 1
-        )  # one token of its own predicts the next
+        alone = min(map(len, tokens)) - 1  # a token of its own is left to each, which predicts the next
+        shared = min(_alike(min(tokens), max(tokens)), alone)
         if shared * (len(group) - 1) >= SAVED:
             groups.append((shared, group))
         else:

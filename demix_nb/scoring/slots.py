@@ -80,11 +80,8 @@ class Slots(Cache):
     def step(self, own: Int[Tensor, " rows"]) -> None:
         """Say how many tokens each row has of its own; what is read next is one more for each."""
         self.own = own
-        unseen = torch.arange(int(own.max()) + 1, device=own.device) > own[:, None]
-        dtype = self.layers[0].keys.dtype
-        self.mask = torch.zeros(unseen.shape, dtype=dtype, device=own.device).masked_fill(unseen, -math.inf)[
-            :, None, None
-        ]
+        unseen = torch.arange(int(own.max()) + 1, device=own.device) > own[:, None, None, None]
+        self.mask = torch.zeros_like(unseen, dtype=self.layers[0].keys.dtype).masked_fill(unseen, -math.inf)
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, layer: int, scaling: float) -> Tensor:
         """Return the attention (rows × heads × tokens × size) of what a layer reads now."""
@@ -118,7 +115,7 @@ def _attend_step(
 ) -> Tensor:
     """One token of each row to the row's own tokens, and of all rows in one product to the shared ones."""
     rows, heads, length = own[0].shape[:3]
-    query = (query * scaling).view(rows, heads, -1, query.shape[-1])
+    query = (query * scaling).reshape(rows, heads, -1, query.shape[-1])
     scores = query @ own[0].transpose(-1, -2) + mask
     if not shared[0].shape[1]:
         return (scores.softmax(-1, torch.float32).to(query.dtype) @ own[1]).flatten(1, 2)[:, :, None]
@@ -131,15 +128,24 @@ def _attend_step(
 
 
 def _attention(
-    module: nn.Module, query: Tensor, keys: Tensor, values: Tensor, _: None, scaling: float | None = None, **__: object
+    module: nn.Module,
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    scaling: float | None = None,
+    **more: object,
 ) -> tuple[Tensor, None]:
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if keys is not SLOTS.get().read:
-        sees = f"{type(module).__name__} sees other keys than it keeps"
+    """What transformers calls instead of its own attention; it gives no mask, for it knows none of this name."""
+    odd = mask is not None or any(isinstance(part, Tensor) for name, part in more.items() if name not in PLACES)
+    if odd or keys is not SLOTS.get().read:
+        sees = f"{type(module).__name__} attends otherwise than to the keys it keeps"
         raise Refusal(f"{sees}; name a setting that tells such models in `generation.OTHERWISE`")
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     return SLOTS.get().attend(query, keys, values, module.layer_idx, scaling).transpose(1, 2), None
 
 
+PLACES = {"position_ids", "cache_position"}  # which the keys have in them
 SLOTS: ContextVar[Slots] = ContextVar("slots")
 AttentionInterface.register("demix_nb", _attention)
 
