@@ -64,7 +64,8 @@ def _batched(texts: Once, requests: Sequence[Instance]) -> bool:
     """Whether a prompt's tokens are lm-eval's, and depend there on the first prompt of a batch."""
     if not isinstance(texts, AsLmEval) or not any(texts.around):
         return False
-    return any(request.args[0].startswith(texts.tokenizer.decode(texts.prefix)) for request in requests)
+    begin = texts.tokenizer.decode(texts.prefix)
+    return any(request.args[0][: len(begin)] == begin for request in requests)
 
 
 def _theirs(model: PreTrainedModel, texts: Once, context: int, known: dict, requests: Sequence[Instance]) -> list[str]:

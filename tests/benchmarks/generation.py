@@ -2,8 +2,8 @@
 
 Run by hand: `python tests/benchmarks/generation.py [turns] [prompts] [threads] [cases]`, by default 3, 64, 2, and all;
 a turn takes minutes. Prompts are sums in words, alone and behind eight examples with their reasoning, as GSM8K has
-them; answers stop where lm-eval stops those of GSM8K, or at 128 tokens; `fixed` has no stop, and 64 tokens. Tokens are
-those of the texts given back, alike for both, so a ratio is one of seconds: wall, and in brackets the processor's,
+them; answers stop where lm-eval stops those of GSM8K, or at its 256 tokens; `fixed` has no stop, and 64 tokens. Tokens
+are those of the texts given back, alike for both, so a ratio is one of seconds: wall, and in brackets the processor's,
 which a busy machine disturbs less where there is one thread.
 """
 
@@ -21,7 +21,7 @@ from demix_nb.scoring.generation import _theirs, written
 from demix_nb.scoring.texts import Once
 
 NAMES, THINGS = "Tom Ana Lee Sara Omar Mia Jan Eva".split(), "apples books coins cards shells pens".split()
-STOPS = {"until": ["Question:", "</s>", "<|im_end|>"], "max_gen_toks": 128, "do_sample": False}
+STOPS = {"until": ["Question:", "</s>", "<|im_end|>"], "do_sample": False}
 
 
 def problem(draw: np.random.Generator) -> tuple[str, str]:
@@ -67,7 +67,9 @@ def main(turns: int = 3, prompts: int = 64, threads: int = 2, names: str = "") -
         seconds, texts = {_theirs: [], written: []}, {}
         for _ in range(turns):
             for way, each in seconds.items():
-                texts[way], took = spent(lambda way=way: way(model, Once(tokenizer), 2048, {}, requests))
+                texts[way], took = spent(
+                    lambda way=way, requests=requests: way(model, Once(tokenizer), 2048, {}, requests)
+                )
                 each.append(took)
         same = sum(one == other for one, other in zip(texts[_theirs], texts[written], strict=True))
         tokens = sum(len(tokenizer.encode(text)) for text in texts[written])
