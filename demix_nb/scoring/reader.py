@@ -123,7 +123,7 @@ class Plan:
 @torch.inference_mode()
 def _answers(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, " answers"], Bool[Tensor, " answers"]]:
     """Return the log-probability of each answer token and whether it is the likeliest token."""
-    with _head_at(model, batch.row, batch.column):
+    with head_at(model, batch.row, batch.column):
         logits = model(input_ids=batch.ids, use_cache=False).logits
     if logits.ndim == 3:  # a model that does not call its output embedding as a module
         logits = logits[batch.row, batch.column]
@@ -133,7 +133,7 @@ def _answers(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, " answers"],
 
 
 @contextmanager
-def _head_at(model: nn.Module, row: Int[Tensor, " answers"], column: Int[Tensor, " answers"]) -> Iterator[None]:
+def head_at(model: nn.Module, row: Int[Tensor, " answers"], column: Int[Tensor, " answers"]) -> Iterator[None]:
     """Let the output embedding see only the given positions: it is most of a small model's arithmetic."""
     head = getattr(model, "get_output_embeddings", lambda: None)()
     hook = head and head.register_forward_pre_hook(lambda _, inputs: (inputs[0][row, column], *inputs[1:]))
@@ -149,7 +149,7 @@ class LiveModel(LM):
 
     `context` is the number of tokens that the model sees at once, but for tasks that `contexts` names. A question that
     does not fit loses tokens at its start, an answer never does. `as_lm_eval`: tokens as lm-eval 0.4.13 gives them.
-    Generation is left to lm-eval's own Hugging Face model.
+    What is to be written goes to `generation`.
     """
 
     def __init__(
@@ -230,18 +230,16 @@ class LiveModel(LM):
         return self.plan("loglikelihood_rolling", requests).run(self.model)[0].tolist()
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Return greedy or sampled continuations, through lm-eval's Hugging Face model on the same weights."""
-        from demix_nb.scoring.generation import Generator  # imports much that scoring by likelihood does not need
+        """Return the text written for each request: the likeliest or, where that is asked for, a sampled one."""
+        from demix_nb.scoring.generation import written  # imports what scoring by likelihood does not need
 
-        contexts, written = [self.seen(request) for request in requests], [""] * len(requests)
+        contexts, found = [self.seen(request) for request in requests], [""] * len(requests)
         for context in dict.fromkeys(contexts):
             places = [place for place, each in enumerate(contexts) if each == context]
-            with quiet():
-                generator = Generator(self.model, self.texts, context, self.prompts)
-                texts = generator.generate_until([requests[place] for place in places], disable_tqdm=True)
+            texts = written(self.model, self.texts, context, self.prompts, [requests[place] for place in places])
             for place, text in zip(places, texts, strict=True):
-                written[place] = text
-        return written
+                found[place] = text
+        return found
 
 
 def freeze(task: Task, documents: list, instances: list[Instance]) -> None:

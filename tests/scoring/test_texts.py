@@ -12,9 +12,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from demix_nb.scoring import Suite
-from demix_nb.scoring.generation import ROWS
 from demix_nb.scoring.reader import LiveModel
 from demix_nb.scoring.texts import AsLmEval, Once
+from demix_nb.scoring.theirs import ROWS
 from demix_nb.store import Refusal
 
 SPECIAL = ["<s>", "</s>", "[UNK]", "<mask>"]
