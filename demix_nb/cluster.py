@@ -137,37 +137,40 @@ class Cluster:
         work = partial(_task, _ours(), function, heavy)
         resources = {"resources": {GPU: 1}} if gpu and self._declares_gpus() else {}
         futures = self.client.map(work, list(calls), key=keys, pure=False, batch_size=BATCH, **resources)
-        places = {future.key: place for place, future in enumerate(futures)}
+        places = {key: place for place, key in enumerate(keys)}
         done: dict[int, Any] = {}
         nexts = 0
         try:
-            for future in as_completed(futures, loop=self.client.loop, raise_errors=False):
-                place = places[future.key]
-                done[place] = self._result(future, calls[place])
-                futures[place] = None
+            for batch in as_completed(futures, loop=self.client.loop, raise_errors=False).batches():
+                found = self._results(batch, {future.key: calls[places[future.key]] for future in batch})
+                for future, result in zip(batch, found, strict=True):
+                    done[places[future.key]], futures[places[future.key]] = result, None
                 while done and (not ordered or nexts in done):
                     yield done.pop(nexts) if ordered else done.popitem()[1]
                     nexts += 1
         finally:
             self._cancel([future for future in futures if future is not None])
 
-    def _result(self, future: "Future", call: tuple) -> Any:
-        from distributed import KilledWorker
+    def _results(self, batch: list["Future"], calls: Mapping[str, tuple]) -> list[Any]:
+        """Fetch results together: one at a time, each costs a journey, and hundreds of workers wait for nothing else.
 
-        if future.status in ("cancelled", "lost"):
-            told = (
-                f"the scheduler at {self.client.scheduler.address if self.client.scheduler else 'its address'} is lost"
-            )
-            raise Refusal(f"{told}; start it and run again: what is done is kept")
+        `calls`: a future's key → what it was asked.
+        """
+        from distributed import CancelledError, KilledWorker
+
         try:
-            result = future.result()
+            return self.client.gather(batch)
         except KilledWorker as error:
-            what = next((part for part in call if isinstance(part, str)), "a task")
+            what = next((part for part in calls[error.task] if isinstance(part, str)), "a task")
             raise Refusal(
                 f"{what}: workers died under it again and again, last {error.last_worker.address}, most often because "
                 "memory ran out; give workers more, or lower model.batch_tokens, and run again: what is done is kept"
             ) from error
-        return result
+        except (CancelledError, OSError) as error:
+            if any(future.status == "error" for future in batch):  # what a call raised
+                raise
+            where = self.client.scheduler.address if self.client.scheduler else "its address"
+            raise Refusal(f"the scheduler at {where} is lost; start it and run again: what is done is kept") from error
 
     def _cancel(self, futures: list["Future"]) -> None:
         if futures and self.client.status == "running":
