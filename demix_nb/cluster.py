@@ -149,14 +149,16 @@ class Cluster:
         work = partial(_task, _ours(), function, heavy)
         resources = {"resources": {GPU: 1}} if gpu and self._declares_gpus() else {}
         futures = self.client.map(work, list(calls), key=keys, pure=False, batch_size=BATCH, **resources)
-        places = {future.key: place for place, future in enumerate(futures)}
+        places = {key: place for place, key in enumerate(keys)}
         done: dict[int, Any] = {}
         nexts = 0
         try:
-            for future in as_completed(futures, loop=self.client.loop, raise_errors=False):
-                place = places[future.key]
-                done[place] = _result(future, calls[place], address)
-                futures[place] = None
+            for batch in as_completed(futures, loop=self.client.loop, raise_errors=False).batches():
+                found = _results(
+                    self.client, batch, {future.key: calls[places[future.key]] for future in batch}, address
+                )
+                for future, result in zip(batch, found, strict=True):
+                    done[places[future.key]], futures[places[future.key]] = result, None
                 while done and (not ordered or nexts in done):
                     yield done.pop(nexts) if ordered else done.popitem()[1]
                     nexts += 1
@@ -192,21 +194,24 @@ def shared(cluster: Cluster) -> Iterator[None]:
         cluster.close()
 
 
-def _result(future: "Future", call: tuple, address: str) -> Any:
+def _results(client: "Client", batch: list["Future"], calls: Mapping[str, tuple], address: str) -> list[Any]:
+    """Fetch results together: one at a time, each costs a journey, and hundreds of workers wait for nothing else.
+
+    `calls`: a future's key → what it was asked; `address`: the scheduler's.
+    """
     from distributed import CancelledError, KilledWorker
     from distributed.comm import CommClosedError
 
     try:
-        if future.status == "lost":
-            raise CancelledError
-        return future.result()
+        return client.gather(batch)
     except (CancelledError, CommClosedError) as error:
         told = f"the scheduler at {address} is lost; start it and run again: what is done is kept"
         raise Refusal(told) from error
     except KilledWorker as error:
+        told = f"{_named(calls[error.task])}: workers died under it again and again, last {error.last_worker.address}"
         raise Refusal(
-            f"{_named(call)}: workers died under it again and again, last {error.last_worker.address}, most often "
-            "as memory ran out; give workers more, or lower model.batch_tokens, and run again: what is done is kept"
+            f"{told}, most often as memory ran out; give workers more, or lower model.batch_tokens, and run again: "
+            "what is done is kept"
         ) from error
 
 

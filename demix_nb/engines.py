@@ -46,8 +46,11 @@ class Queue:
         import dask
 
         try:
+            made = self._class  # imported before: what is imported inside `set` loses its own defaults at the end of it
             with dask.config.set({SATURATION: 1.0}):
-                return self._class(**self.typed(words))
+                return made(**self.typed(words))
+        except Refusal:
+            raise
         except (TypeError, ValueError, ImportError, RuntimeError) as error:
             raise Refusal(f"engine.{self.label} cannot start: {error}; mend what the study file says of it") from error
 

@@ -3,12 +3,14 @@
 Work is done by joblib's processes on this machine, or by an engine of the study (`engines`), where it is given one. A
 call has one thread: with more threads than cores, loops of small matrix products crawl, and sums added in another order
 would make results depend on the number of workers. Only `heavy` calls, whose products are large, share out all cores,
-and one that runs alone has them all. Short calls travel several at a time: joblib measures how long they take.
+and one that runs alone has them all. Short calls travel several at a time: joblib measures how long they take. What a
+call frees is kept for the next: products of small models spend up to half of their time on being given memory anew.
 """
 
+import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import joblib
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from demix_nb.cluster import Cluster
 
 SMALL = 10_000_000  # numbers of a model below which loops of small products gain nothing from more threads
+
+MALLOPT = {-3: 32 << 20, -1: 64 << 20}  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, bytes: as far as glibc itself may go
 
 
 def fan_out(
@@ -49,6 +53,7 @@ def fan_out(
 
 def with_threads(call: Callable, threads: int) -> object:
     """Return `call()`, for which torch and the linear algebra have so many threads."""
+    keep_memory()
     torch = sys.modules.get("torch")  # which keeps a count of its own
     before = torch and torch.get_num_threads()
     try:
@@ -59,3 +64,14 @@ def with_threads(call: Callable, threads: int) -> object:
     finally:
         if torch:
             torch.set_num_threads(before)
+
+
+@cache
+def keep_memory() -> None:
+    """Let this process keep freed memory for what is taken next; where the C library is not glibc, it does as it does.
+
+    Dask's nannies tell their workers the opposite, by MALLOC_TRIM_THRESHOLD_.
+    """
+    if mallopt := sys.platform == "linux" and getattr(ctypes.CDLL(None), "mallopt", None):
+        for what, size in MALLOPT.items():
+            mallopt(what, size)

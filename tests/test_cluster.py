@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import shutil
 import signal
 import threading
@@ -109,6 +110,23 @@ def test_results_come_as_they_finish_or_as_they_were_given(two):
 def _sleep(seconds):
     time.sleep(seconds)
     return seconds
+
+
+def test_freed_memory_is_kept_for_what_comes_next(two):
+    """Pages are counted that the system gives while arrays come and go; Dask alone has each given anew every time."""
+    for _ in range(2):
+        [found] = two.run(_pages, [(200,)], ordered=False, heavy=False)
+    assert found < 200 * ARRAY / resource.getpagesize() / 10
+
+
+ARRAY = 1 << 20  # bytes
+
+
+def _pages(arrays):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(arrays):
+        np.ones(ARRAY, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def test_what_a_call_raises_arrives_and_stops_the_rest(two):

@@ -1,5 +1,8 @@
 """What a study file may say of its engine, and what is said of an address that others reach."""
 
+import subprocess
+import sys
+
 import pytest
 
 from demix_nb import engines
@@ -38,3 +41,17 @@ def test_without_dask_the_extra_is_named(monkeypatch, tmp_path):
 
 def test_processes_are_no_engine():
     assert Engine.of("processes") is None
+
+
+def test_a_started_cluster_leaves_dasks_own_defaults_where_they_were():
+    """In a process that has not imported Dask's scheduler before; closing asks for such a default."""
+    words = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    code = f"""if True:
+        from demix_nb.engines import ENGINES
+        started = ENGINES["dask"].cluster({words!r})
+        import dask
+        assert dask.config.get("distributed.scheduler.events-cleanup-delay")
+        assert dask.config.get("distributed.scheduler.worker-saturation") == 1.1, "Dask's own"
+        started.close()"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

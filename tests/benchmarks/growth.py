@@ -1,0 +1,292 @@
+"""How the engine's own cost grows with proxies and workers, and what grows with the number of candidates.
+
+Run by hand: `python tests/benchmarks/growth.py [cluster|candidates …] [--cells 1000x64 …] [--longest S]`, default both.
+
+`cluster`: workers live in this process and a proxy is a sleep. Its length is drawn, by seed, from seconds that real
+small proxies took here, scaled to a mean of one second. In this simulation alone a task does not wait for others of its
+process and counts no threads (`cluster.ONE_AT_A_TIME`, `parallel.with_threads`): these are for real models, of which a
+process has one at a time. Columns: `ideal` is the wall time of handing each next proxy to the first free worker at no
+cost, `efficiency` is ideal by wall, `busy` the share of the workers' time in which they work; `ms a proxy` CPU of this
+process, which is driver, scheduler and all workers: `loop` that of the thread of scheduler and workers' links, `driver`
+that of the thread that asks. Cells whose ideal is longer than `--longest` are not run.
+
+`candidates`: seconds and the rise of the most memory in use (MB) for K candidates, each cell in a process of its own.
+"""
+
+import argparse
+import heapq
+import itertools
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import psutil
+
+HERE = Path(__file__).resolve()
+ROOT = HERE.parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "panels")]
+QUIET = {  # what each worker's own machine does beside its work, which here the one thread of all would
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "60s",
+}
+TIMED = 24  # real proxies that are timed, for the spread of their seconds
+PROXIES, WORKERS = (100, 1_000, 10_000), (1, 8, 64, 512)
+GROWN = (10, 30, 100, 300)  # candidates
+RUNS, PROJECTED, TASKS = 128, 1_000, 9
+
+
+# --- a simulated cluster
+
+
+def relative() -> np.ndarray:
+    """Time real small proxies, one after another; return their seconds by the mean."""
+    import torch
+    from engines import sources
+
+    from demix_nb.region import Region
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        bank, suite = sources(Path(folder), "small")
+        model, seconds = bank.model(torch.float32, "cpu"), []
+        for _, mixture in Region(bank.names).draw(TIMED + 2, rng=np.random.default_rng(0)).iterrows():
+            began = time.perf_counter()
+            bank.write(model, mixture, "linear", rng=np.random.default_rng(0))
+            suite.measure(model)
+            seconds.append(time.perf_counter() - began)
+    steady = np.array(seconds[2:])
+    print(f"{TIMED} real proxies: {steady.mean():.2f} s, from {steady.min():.2f} to {steady.max():.2f}")
+    return steady / steady.mean()
+
+
+def ideal(seconds: np.ndarray, workers: int) -> float:
+    """Return the wall time where each next call goes to the first free worker, at no cost."""
+    free = [0.0] * workers
+    for each in seconds:
+        heapq.heapreplace(free, free[0] + each)
+    return max(free)
+
+
+@contextmanager
+def simulated(workers: int) -> Iterator:
+    """Give a `Cluster` of so many workers in this process, whose tasks wait for nobody."""
+    import dask
+    import distributed
+
+    from demix_nb import cluster as clusters
+    from demix_nb.engines import SATURATION, Engine
+
+    inside = {"processes": False, "dashboard_address": None, "silence_logs": 50, "memory_limit": 0}  # all share one
+    patches = [
+        mock.patch.object(clusters, "ONE_AT_A_TIME", nullcontext()),
+        mock.patch("demix_nb.parallel.with_threads", lambda call, threads: call()),
+    ]
+    with tempfile.TemporaryDirectory() as folder, patches[0], patches[1]:
+        made = clusters.Cluster(Engine.of({"dask": "local"}), Path(folder))
+        with dask.config.set({SATURATION: 1.0, **QUIET}):
+            local = distributed.LocalCluster(n_workers=workers, threads_per_worker=1, **inside)
+        made.__dict__["cluster"] = local
+        try:
+            made.check()
+            yield made
+        finally:
+            made.close()
+
+
+def asleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def threads() -> dict[int, float]:
+    """Return thread → CPU seconds."""
+    return {each.id: each.user_time + each.system_time for each in psutil.Process().threads()}
+
+
+def loop_thread(cluster: object) -> int:
+    """Return the number of the thread in which scheduler and workers exchange messages."""
+    said: list[int] = []
+    asked = threading.Event()
+    cluster.client.loop.add_callback(lambda: (said.append(threading.get_native_id()), asked.set()))
+    asked.wait()
+    return said[0]
+
+
+def spent(cluster: object, seconds: np.ndarray) -> dict[str, float]:
+    """Do the calls; return wall, and CPU seconds of the process, of the loop's thread and of this one."""
+    loop, before, used = loop_thread(cluster), threads(), time.process_time()
+    began = time.perf_counter()
+    done = list(cluster.run(asleep, [(float(each),) for each in seconds], ordered=False, heavy=False))
+    wall, used, after = time.perf_counter() - began, time.process_time() - used, threads()
+    assert len(done) == len(seconds)
+    mine = threading.get_native_id()
+    return {"wall": wall, "all": used} | {
+        name: after[number] - before[number] for name, number in (("loop", loop), ("driver", mine))
+    }
+
+
+def grown(asked: argparse.Namespace) -> None:
+    """Print a line per cell as it is done."""
+    drawn, draw = relative(), np.random.default_rng(0)
+    cells = [tuple(map(int, cell.split("x"))) for cell in asked.cells] or itertools.product(PROXIES, WORKERS)
+    planned = sorted(((workers, proxies) for proxies, workers in cells))
+    print(f"{'proxies':>8} {'workers':>8} {'ideal s':>8} {'wall s':>8} {'efficiency':>10} {'busy':>6}  ms a proxy")
+    for workers, group in itertools.groupby(planned, key=lambda cell: cell[0]):
+        tables = {proxies: asked.mean * draw.choice(drawn, size=proxies) for _, proxies in group}
+        best = {proxies: ideal(seconds, workers) for proxies, seconds in tables.items()}
+        for proxies in (each for each in tables if best[each] > asked.longest):
+            print(f"{proxies:>8} {workers:>8} {best[proxies]:>8.1f}  not run: {best[proxies]:.0f} s", flush=True)
+        short = [each for each in tables if best[each] <= asked.longest]
+        if not short:
+            continue
+        began = time.perf_counter()
+        with simulated(workers) as cluster:
+            print(f"{workers} workers there after {time.perf_counter() - began:.1f} s", flush=True)
+            for proxies in short:
+                _told(proxies, workers, best[proxies], tables[proxies], spent(cluster, tables[proxies]))
+
+
+def _told(proxies: int, workers: int, best: float, seconds: np.ndarray, took: dict[str, float]) -> None:
+    wall, costs = took.pop("wall"), ", ".join(f"{name} {1000 * each / proxies:.2f}" for name, each in took.items())
+    rates = f"{best / wall:>10.2f} {seconds.sum() / workers / wall:>6.2f}"
+    print(f"{proxies:>8} {workers:>8} {best:>8.1f} {wall:>8.1f} {rates}  {costs}", flush=True)
+
+
+# --- many candidates
+
+
+def region(k: int) -> object:
+    """Return a region of K candidates in which every share has both bounds."""
+    from demix_nb.region import Region
+
+    names = [f"candidate {number:03} of {k}" for number in range(k)]
+    return Region(names, dict.fromkeys(names, 0.1 / k), dict.fromkeys(names, min(1.0, 20 / k)))
+
+
+def planted(k: int) -> object:
+    """Return 128 scored mixtures of K candidates, on nine tasks that each like some candidates."""
+    from demix_nb.region import Region
+    from demix_nb.scored import Scored, describe
+
+    draw = np.random.default_rng(1)
+    mixtures = Region([f"candidate {number:03} of {k}" for number in range(k)]).sample(RUNS, how="dirichlet", rng=draw)
+    liked = pd.DataFrame(draw.random((k, TASKS)), mixtures.columns, [f"task {number}" for number in range(TASKS)])
+    scores = 3 - (mixtures @ liked) ** 0.5 + draw.normal(0, 0.01, (RUNS, TASKS))
+    return Scored(mixtures, scores, describe(scores, unit="bpb", higher_is_better=False))
+
+
+def _sample(how: str, k: int) -> Callable:
+    there = region(k)
+    return lambda: there.sample(RUNS, how=how, rng=np.random.default_rng(0))
+
+
+def _project(k: int) -> Callable:
+    there, draw = region(k), np.random.default_rng(0)
+    drawn = pd.DataFrame(draw.dirichlet(np.ones(k), PROJECTED), columns=there.candidates)
+    return lambda: there.project(drawn.rename_axis("mixture"))
+
+
+def _fit(name: str, k: int) -> Callable:
+    from demix_nb.predictors import PREDICTORS
+
+    seen = planted(k)
+    return lambda: PREDICTORS[name].new(rng=np.random.default_rng(0)).fit(seen)
+
+
+def _predict(name: str, k: int) -> Callable:
+    fitted, drawn = _fit(name, k)(), region(k).draw(PROJECTED, rng=np.random.default_rng(2))
+    return lambda: fitted.predict(drawn)
+
+
+def _effects(what: str, k: int) -> Callable:
+    from demix_nb import interactions
+
+    seen = planted(k)
+    return lambda: getattr(interactions, what)(seen, permutations=20, rng=np.random.default_rng(0))
+
+
+def _pairs(k: int) -> Callable:
+    from demix_nb import interactions
+
+    seen, fitted = planted(k), _fit("gaussian_process", k)()
+    return lambda: interactions.pairs(fitted, seen.mixtures.mean(), step=interactions.step_of(seen.mixtures))
+
+
+def _panel(name: str, k: int) -> Callable:
+    from fixtures_panels import Crowd
+
+    from demix_nb.panels import Playground
+
+    os.environ["DEMIX_NB_STATIC"] = "1"
+    playground = Playground(Crowd(k))
+    return lambda: getattr(playground, name)().still
+
+
+PANELS = ("standing", "desk", "landscape", "interactions", "replay")
+WORK: dict[str, Callable[[int], Callable]] = {
+    **{f"sample 128, {how}": lambda k, how=how: _sample(how, k) for how in ("uniform", "dirichlet", "maximin")},
+    "project 1,000": _project,
+    **{
+        f"{verb}, {name}": lambda k, make=make, name=name: make(name, k)
+        for name in ("gaussian_process", "lightgbm_demix")
+        for verb, make in (("fit 128 runs × 9", _fit), ("predict 1,000", _predict))
+    },
+    **{f"{what} effects, 20 deals": lambda k, what=what: _effects(what, k) for what in ("linear", "curved")},
+    "all pairs": _pairs,
+    **{f"panel {name}": lambda k, name=name: _panel(name, k) for name in PANELS},
+}
+
+
+def measured(what: str, k: int) -> None:
+    """Print seconds and the rise of the most memory in use, MB."""
+    work = WORK[what](k)
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    work()
+    seconds = time.perf_counter() - began
+    print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def many(asked: argparse.Namespace) -> None:
+    """Print what takes how long and how much for each number of candidates, and what is slowest."""
+    env, rows = os.environ | {"OMP_NUM_THREADS": "1"}, {}
+    for what in WORK:
+        rows[what] = {}
+        for k in asked.candidates:
+            command = [sys.executable, str(HERE), "--measure", what, str(k)]
+            said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()
+            seconds, memory = map(float, said[-2:])
+            rows[what] |= {f"{k} s": round(seconds, 2), f"{k} MB": round(memory)}
+        print(f"{what:<32}", "  ".join(f"{name} {value:g}" for name, value in rows[what].items()), flush=True)
+    last = f"{asked.candidates[-1]} s"
+    slowest = max(rows, key=lambda what: rows[what][last])
+    print(f"slowest of {asked.candidates[-1]} candidates: {slowest}, {rows[slowest][last]:g} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=[], help="cluster, candidates; both where none is named")
+    parser.add_argument("--cells", nargs="*", default=[], help="PROXIESxWORKERS")
+    parser.add_argument("--longest", type=float, default=180)
+    parser.add_argument("--mean", type=float, default=1.0, help="seconds a proxy")
+    parser.add_argument("--candidates", nargs="*", type=int, default=GROWN)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.measure:
+        return measured(asked.measure[0], int(asked.measure[1]))
+    for part, work in (("cluster", grown), ("candidates", many)):
+        if part in (asked.parts or ("cluster", "candidates")):
+            work(asked)
+
+
+if __name__ == "__main__":
+    main()
