@@ -160,7 +160,7 @@ class Cluster:
                 for future, result in zip(batch, found, strict=True):
                     done[places[future.key]], futures[places[future.key]] = result, None
                 while done and (not ordered or nexts in done):
-                    yield done.pop(nexts) if ordered else done.popitem()[1]
+                    yield done.pop(nexts if ordered else next(iter(done)))
                     nexts += 1
         finally:
             self._cancel([future for future in futures if future is not None])

@@ -44,7 +44,7 @@ def test_processes_are_no_engine():
 
 
 def test_a_started_cluster_leaves_dasks_own_defaults_where_they_were():
-    """In a process that has not imported Dask's scheduler before; closing asks for such a default."""
+    """In a process that had not imported `distributed`, which sets them when it is."""
     words = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
     code = f"""if True:
         from demix_nb.engines import ENGINES
