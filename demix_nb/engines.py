@@ -8,7 +8,7 @@ as they are. Nothing of Dask is imported before a cluster is asked for: it is an
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated, Any
@@ -61,13 +61,13 @@ class Queue:
 
     @property
     def known(self) -> list[str]:
-        """The words that it takes, from its own signature."""
-        made, found = self._class, {}
-        for one in (made, *made.__mro__, getattr(made, "job_cls", object), *getattr(made, "job_cls", object).__mro__):
-            found |= inspect.signature(one.__init__).parameters if one is not object else {}
-        return sorted(
-            name for name in found if name not in ("self", "kwargs", "job_kwargs", "base_class_kwargs", "loop")
-        )
+        """The words that it takes, from its own signature: a queue's job's too, or of a local cluster its workers'."""
+        import distributed
+
+        made = self._class
+        job = getattr(made, "job_cls", None) or distributed.Nanny
+        found = {name for one in (*made.__mro__, *job.__mro__) if one is not object for name in _taken(one)}
+        return sorted(found - {"self", "args", "kwargs", "job_kwargs", "worker_kwargs", "base_class_kwargs", "loop"})
 
     def typed(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """Return its words with numbers and switches as such; raises Refusal for one that it does not take."""
@@ -77,6 +77,10 @@ class Queue:
                 f"engine.{self.label} has no {unknown[0]!r}; {hint}see `{self.of.partition(':')[2]}` of {self.module}"
             )
         return {name: _typed(f"engine.{self.label}.{name}", name, said) for name, said in words.items()}
+
+
+def _taken(made: type) -> Iterable[str]:
+    return inspect.signature(made.__init__).parameters
 
 
 def _typed(where: str, name: str, said: Any) -> Any:

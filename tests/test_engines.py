@@ -39,6 +39,15 @@ def test_without_dask_the_extra_is_named(monkeypatch, tmp_path):
         Engine.of("cuda").check()
 
 
+def test_a_local_cluster_takes_its_workers_words_too():
+    """dask-cuda's takes what Dask's own does; GPUs are declared by `resources`."""
+    pytest.importorskip("distributed", reason="no Dask: pip install 'demix_nb[cluster]'")
+    words = {"n_workers": "2", "resources": {"GPU": 1}, "memory_limit": "2GB", "local_directory": "/tmp"}
+    assert engines.ENGINES["dask"].typed(words) == words | {"n_workers": 2}
+    with pytest.raises(Refusal, match=r"engine.dask has no 'memory_limt'; did you mean 'memory_limit'\?"):
+        engines.ENGINES["dask"].typed({"memory_limt": "2GB"})
+
+
 def test_processes_are_no_engine():
     assert Engine.of("processes") is None
 
