@@ -115,8 +115,12 @@ class Version:
         for line in sys.stdin:
             verb, *given = json.loads(line)
             print(json.dumps(getattr(self, verb)(*given)), file=answers, flush=True)
-        for cluster in self.clusters.values():
-            cluster.close()
+
+    def rest(self) -> dict:
+        """End the clusters."""
+        while self.clusters:
+            self.clusters.popitem()[1].close()
+        return {}
 
 
 @contextmanager
@@ -176,16 +180,22 @@ def commit(checkout: Path) -> str:
     return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def compared(versions: list[Other], kind: str, proxies: int, repeats: int) -> pd.DataFrame:
-    """Return a row per version, engine and count of workers; versions take turns at every cell."""
-    cells = [(engine, workers, one) for engine, counts in CELLS.items() for workers in counts for one in versions]
-    cells = [(one, engine, workers) for engine, workers, one in cells if engine in one.engines]
-    first = {cell: cell[0]("scores", kind, *cell[1:], WARM * cell[2], 1000) for cell in cells}
-    found = {cell: [] for cell in cells}
-    for repeat in range(repeats):
-        for cell in cells if repeat % 2 == 0 else cells[::-1]:
-            found[cell].append(cell[0]("scores", kind, *cell[1:], proxies, repeat))
-    return pd.DataFrame([_row(cell, found, first[cell], proxies) for cell in cells])
+def compared(versions: list[Other], kind: str, proxies: int, repeats: int) -> None:
+    """Print a table per engine, a row per version and count of workers; versions take turns at every cell of it.
+
+    An engine is done before the next begins: idle Dask workers take a part of a core.
+    """
+    for engine, counts in CELLS.items():
+        cells = [(one, engine, workers) for workers in counts for one in versions if engine in one.engines]
+        first = {cell: cell[0]("scores", kind, *cell[1:], WARM * cell[2], 1000) for cell in cells}
+        found = {cell: [] for cell in cells}
+        for repeat in range(repeats):
+            for cell in cells if repeat % 2 == 0 else cells[::-1]:
+                found[cell].append(cell[0]("scores", kind, *cell[1:], proxies, repeat))
+        rows = [_row(cell, found, first[cell], proxies) for cell in cells]
+        print(pd.DataFrame(rows).to_string(index=False), flush=True)
+    for one in versions:
+        one("rest")
 
 
 def _row(cell: tuple, found: dict[tuple, list[dict]], first: dict, proxies: int) -> dict:
@@ -223,7 +233,7 @@ def main() -> None:
         for kind, proxies in (("small", asked.proxies), ("large", asked.large)):
             if proxies:
                 print(f"\n{kind} models, {proxies} proxies, {asked.repeats} repeats")
-                print(compared(versions, kind, proxies, asked.repeats).to_string(index=False), flush=True)
+                compared(versions, kind, proxies, asked.repeats)
         for one in versions:
             one.close()
 
