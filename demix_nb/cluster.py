@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -244,6 +244,7 @@ def _misfit(answer: Mapping[str, Any], folder: Path) -> str:
     return ""
 
 
+@cache
 def _ours() -> str:
     """The version, and the hash of the code that is really there."""
     return f"{__version__}+{package_hash()[:8]}"

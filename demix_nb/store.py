@@ -108,7 +108,6 @@ def folder_hash(directory: str | Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-@cache
 def package_hash() -> str:
     """Return a hash of this package's sources and task files, on which results depend."""
     files = sorted([*PACKAGE.rglob("*.py"), *(DATA / "tasks").glob("*")])

@@ -2,7 +2,8 @@
 
 import nbformat
 
-from demix_nb.running import origin, runner
+from demix_nb import store
+from demix_nb.running import runner
 
 PARAMETERS = 'run_dir = "x"\nlayers = 2\nrate = 0.5\nname = ""\nshares = [1, 2]'
 WRITE = """
@@ -38,7 +39,7 @@ def set_up(folder, monkeypatch, **written):
     for name, value in {"NOTEBOOKS": folder / "notebooks", "RUNS": folder / "runs", "STEPS": steps}.items():
         monkeypatch.setattr(runner, name, value)
     monkeypatch.setattr(runner, "STORY", tuple(steps))
-    monkeypatch.setattr(origin, "PACKAGE", folder / "package")
+    monkeypatch.setattr(store, "PACKAGE", folder / "package")
     return folder
 
 

@@ -146,7 +146,9 @@ def train_all(
         done = fan_out(_train, calls, n_jobs=n_jobs, engine=engine, gpu=where == STACKING)
     for records in done:
         for record in records if stacks else [records]:
-            wait_for((directory / record["model"] / RECORD).is_file, f"does not see {directory / record['model']}")
+            if engine is not None:
+                folder = directory / record["model"]
+                wait_for((folder / RECORD).is_file, f"does not see {folder}, where a worker says that it is")
             yield record
 
 

@@ -226,7 +226,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(doors, "train_stacked", together)
     monkeypatch.setattr(doors.devices, "_gpus", lambda: ["cuda:0", "cuda:1"])
     monkeypatch.setattr(doors.devices, "of_worker", lambda device, workers: f"{device} of {workers}")
-    monkeypatch.setattr(doors, "fan_out", lambda function, calls, n_jobs: (function(*call) for call in calls))
+    monkeypatch.setattr(doors, "fan_out", lambda function, calls, **how: (function(*call) for call in calls))
     return asked
 
 
