@@ -8,8 +8,9 @@ numbers each, which are heavy: two processes here have half of the cores each, o
 thread. Texts are generated, and measured through a real suite.
 
 Columns: `proxies/s` is the median of the repeats, with the least and the most; `2 : 1` the median of the ratios of a
-repeat by two workers to the same by one; `cores` CPU seconds of driver and workers by the wall's; `kB sent` what a
-proxy's task weighs pickled, function included; `start` the seconds of a first call beyond its proxies' own: processes
+repeat by two workers to the same by one; `cores` CPU seconds of driver and workers by the wall's: what a busy machine
+left to them; `CPU s` those of a proxy, idle time of the engine included; `kB sent` what a proxy's task weighs pickled,
+function included; `start` the seconds of a first call beyond its proxies' own: processes
 start, import the package, open bank and suite.
 """
 
@@ -211,6 +212,7 @@ def _row(cell: tuple, found: dict[tuple, list[dict]], first: dict, proxies: int)
         "proxies/s": f"{np.median(rates):.2f} ({rates.min():.2f} … {rates.max():.2f})",
         "2 : 1": "" if workers == 1 else f"{np.median(alone / seconds):.2f}",
         "cores": round(float(np.median([each["cpu"] / each["seconds"] for each in found[cell]])), 2),
+        "CPU s": round(float(np.median([each["cpu"] for each in found[cell]])) / proxies, 3),
         "kB sent": round(found[cell][0]["sent"] / 1000, 1),
         "start": round(float(first["seconds"] - own), 1),
     }

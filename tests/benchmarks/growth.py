@@ -248,10 +248,15 @@ WORK: dict[str, Callable[[int], Callable]] = {
 
 
 def measured(what: str, k: int) -> None:
-    """Print seconds and the rise of the most memory in use, MB."""
-    work = WORK[what](k)
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    work()
+    """Print seconds and the rise of the most memory in use, MB; or why it is refused, beside NaN."""
+    from demix_nb.store import Refusal
+
+    try:
+        work = WORK[what](k)
+        before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+        work()
+    except Refusal as refusal:
+        return print("nan nan", refusal)
     seconds = time.perf_counter() - began
     print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
@@ -260,16 +265,16 @@ def many(asked: argparse.Namespace) -> None:
     """Print what takes how long and how much for each number of candidates, and what is slowest."""
     env, rows = os.environ | {"OMP_NUM_THREADS": "1"}, {}
     for what in WORK:
-        rows[what] = {}
+        rows[what], why = {}, ""
         for k in asked.candidates:
             command = [sys.executable, str(HERE), "--measure", what, str(k)]
-            said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()
-            seconds, memory = map(float, said[-2:])
-            rows[what] |= {f"{k} s": round(seconds, 2), f"{k} MB": round(memory)}
-        print(f"{what:<32}", "  ".join(f"{name} {value:g}" for name, value in rows[what].items()), flush=True)
-    last = f"{asked.candidates[-1]} s"
-    slowest = max(rows, key=lambda what: rows[what][last])
-    print(f"slowest of {asked.candidates[-1]} candidates: {slowest}, {rows[slowest][last]:g} s")
+            said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+            seconds, memory, *refusal = said.strip().splitlines()[-1].split(maxsplit=2)
+            rows[what] |= {f"{k} s": round(float(seconds), 2), f"{k} MB": round(float(memory), 1)}
+            why = f"{why}  {k}: {refusal[0]}" if refusal else why
+        print(f"{what:<34}", "  ".join(f"{name} {value:g}" for name, value in rows[what].items()), why, flush=True)
+    last = pd.DataFrame(rows).T[f"{asked.candidates[-1]} s"]
+    print(f"slowest of {asked.candidates[-1]} candidates: {last.idxmax()}, {last.max():g} s")
 
 
 def main() -> None:
