@@ -168,8 +168,8 @@ class Engine:
     def start(self, n_jobs: int) -> Any:
         """Start a cluster of it, of `n_jobs` workers where it is a local one. Raises Refusal as `Queue.cluster`."""
         if self.name == "dask":
-            here = {"n_workers": n_jobs, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-            return self.row.cluster(here | {"silence_logs": 50})
+            here = {"n_workers": n_jobs, "threads_per_worker": 1, "processes": True, "silence_logs": 50}
+            return self.row.cluster(here | {"dashboard_address": "127.0.0.1:0"})
         if self.name == "cuda":
             return self.row.cluster({"resources": {GPU: 1}, "threads_per_worker": 1, **(self.said or {})})
         one_thread = {"processes": self.said["cores"]} if "cores" in self.said else {}

@@ -5,8 +5,10 @@ Run by hand: `python tests/benchmarks/growth.py [cluster|candidates …] [--cell
 `cluster`: workers live in this process and a proxy is a sleep. Its length is drawn, by seed, from seconds that real
 small proxies took here, scaled to a mean of one second. In this simulation alone a task does not wait for others of its
 process and counts no threads (`cluster.ONE_AT_A_TIME`, `parallel.with_threads`): these are for real models, of which a
-process has one at a time. Columns: `ideal` is the wall time of handing each next proxy to the first free worker at no
-cost, `efficiency` is ideal by wall, `busy` the share of the workers' time in which they work; `ms a proxy` CPU of this
+process has one at a time; nor is there a limit of memory, a profiler, or a monitor that asks each second (`QUIET`):
+every machine would have its own.
+
+Columns: `ideal` is the wall time of handing each next proxy to the first free worker at no cost, `efficiency` is ideal by wall, `busy` the share of the workers' time in which they work; `ms a proxy` CPU of this
 process, which is driver, scheduler and all workers: `loop` that of the thread of scheduler and workers' links, `driver`
 that of the thread that asks. Cells whose ideal is longer than `--longest` are not run.
 
