@@ -8,9 +8,10 @@ process and counts no threads (`cluster.ONE_AT_A_TIME`, `parallel.with_threads`)
 process has one at a time; nor is there a limit of memory, a profiler, or a monitor that asks each second (`QUIET`):
 every machine would have its own.
 
-Columns: `ideal` is the wall time of handing each next proxy to the first free worker at no cost, `efficiency` is ideal by wall, `busy` the share of the workers' time in which they work; `ms a proxy` CPU of this
-process, which is driver, scheduler and all workers: `loop` that of the thread of scheduler and workers' links, `driver`
-that of the thread that asks. Cells whose ideal is longer than `--longest` are not run.
+Columns: `ideal` is the wall time of handing each next proxy to the first free worker at no cost, `efficiency` is
+ideal by wall, `busy` the share of the workers' time in which they work; `ms a proxy` CPU of this process, which is
+driver, scheduler and all workers: `loop` that of the thread of scheduler and workers' links, `driver` that of the
+thread that asks. Cells whose ideal is longer than `--longest` are not run.
 
 `candidates`: seconds and the rise of the most memory in use (MB) for K candidates, each cell in a process of its own.
 """
