@@ -101,7 +101,7 @@ def test_a_cluster_named_in_the_file_writes_the_same_tables(seven, tmp_path):
     is_quiet(tmp_path / "run")
     assert "can run code" not in printed, "it listens on the loopback interface alone"
     tables = sorted(path.name for path in (tmp_path / "run" / "tables").glob("*.csv"))
-    assert {"fidelity.csv", "reference_scores.csv", "component_scores.csv"} <= set(tables)
+    assert {"fidelity.csv", "reference_scores.csv", "merged_scores.csv"} <= set(tables)
     for name in tables:
         assert (tmp_path / "run" / "tables" / name).read_bytes() == (run_dir / "tables" / name).read_bytes(), name
     assert len(list((tmp_path / "run" / "cache" / "suites").glob("*.pickle"))) >= 1
