@@ -13,7 +13,7 @@ from rich.console import Console
 from demix_nb import door, reading
 from demix_nb.running import holdings
 from demix_nb.scoring import Suite
-from demix_nb.sources import Checkpoints
+from demix_nb.sources import Checkpoint
 from demix_nb.store import Refusal
 from demix_nb.study import Study
 
@@ -59,13 +59,13 @@ def grown(team, tmp_path, monkeypatch):
     shutil.copytree(team, tmp_path / "team")
     content = yaml.safe_load((tmp_path / "team" / "team.yaml").read_text())
     counted = Counter()
-    opened = Checkpoints.open
+    opened = Checkpoint.open
 
-    def count(self, names, dtype, device):
-        for name, model in opened(self, names, dtype, device):
-            counted["opened", self.folders[name].name] += 1
-            model.called = self.folders[name].name
-            yield name, model
+    def count(self, dtype, device):
+        counted["opened", self.folder.name] += 1
+        model = opened(self, dtype, device)
+        model.called = self.folder.name
+        return model
 
     def counting(verb):
         original = getattr(Suite, verb)
@@ -77,7 +77,7 @@ def grown(team, tmp_path, monkeypatch):
 
         return measure
 
-    monkeypatch.setattr(Checkpoints, "open", count)
+    monkeypatch.setattr(Checkpoint, "open", count)
     for verb in ("measure", "logs"):
         monkeypatch.setattr(Suite, verb, counting(verb))
 

@@ -1,5 +1,7 @@
 """The whole story at profile `smoke`, through the command a user calls: killed twice, resumed, finished, skipped."""
 
+import shutil
+
 import nbformat
 import pytest
 import yaml
@@ -51,8 +53,9 @@ def test_a_second_run_does_nothing(story):
     assert times("tables/*.csv", run_dir) == before
 
 
-def test_the_file_that_notebook_01_wrote_is_a_study_like_any_other(story):
-    run_dir = story[0]
+def test_the_file_that_notebook_01_wrote_is_a_study_like_any_other(story, tmp_path):
+    """In a copy of the story's folder: stamps of steps then name the file."""
+    run_dir = shutil.copytree(story[0], tmp_path / "run", ignore=shutil.ignore_patterns("run.lock"))
     printed = Command(run_dir, "--study", str(run_dir / "study.yaml"), "04", *ALONE).finish()
     assert "04_regression" in printed and "01_components" not in printed
 
