@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from demix_nb import __version__, resident
-from demix_nb.engines import GPU, Engine, installed, unguarded
+from demix_nb.engines import GPU, Engine, unguarded
 from demix_nb.store import Refusal, package_hash
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Cluster:
     @cached_property
     def client(self) -> "Client":
         """The connection, with every worker there checked; raises Refusal where there is none or one does not fit."""
-        installed("distributed")
+        self.engine.row.installed()
         from distributed import Client
 
         atexit.register(self.close)
@@ -107,12 +107,11 @@ class Cluster:
 
     def _joined(self, client: "Client") -> None:
         """Wait for the first worker: as long as a queue takes, or `JOIN` seconds where nothing is queued."""
-        queued = self.engine.name not in ("dask", "cuda")
         while not client.scheduler_info(n_workers=-1)["workers"]:
             try:
                 client.wait_for_workers(1, timeout=JOIN)
             except TimeoutError as error:
-                if not queued:
+                if not self.engine.row.queued:
                     told = f"no worker has joined {client.scheduler.address} in {JOIN:.0f} s"
                     raise Refusal(f"{told}; start some (`dask worker ADDRESS`)") from error
                 self.say(f"still waiting for the first worker of {self.engine.name}")

@@ -8,6 +8,7 @@ as they are. Nothing of Dask is imported before a cluster is asked for: it is an
 import importlib
 import importlib.util
 import inspect
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -21,7 +22,8 @@ from demix_nb.store import Refusal
 
 PROCESSES = "processes"
 LOCAL = "local"  # in place of an address: workers on this machine
-EXTRA = "demix_nb[cluster]"
+DASK = "distributed"  # what every engine is made with
+EXTRA = "'demix_nb[cluster]'"  # in quotes, for shells
 GPU = "GPU"  # the resource that workers with one declare (`dask worker --resources GPU=1`)
 SATURATION = "distributed.scheduler.worker-saturation"  # 1: no task waits at a busy worker while another is idle
 NUMBERS = ("cores", "processes", "n_workers", "job_cpu", "death_timeout", "ncpus")  # words of a queue that are numbers
@@ -32,19 +34,35 @@ SWITCHES = ("nanny", "security")  # and those that are yes or no
 class Queue:
     """A row of `ENGINES`: a class that starts a cluster, what must be installed for it, and whose words it takes.
 
-    `of`: module:class. `module`: what must be there. `gpu`: its workers have one each.
+    `of`: module:class. `install`: what brings the module. `queued`: a scheduler of jobs starts its workers, when it has
+    room. `gpu`: they have one each.
     """
 
     of: str
-    module: str
     label: str
+    queued: bool = False
     gpu: bool = False
+    install: str = EXTRA
+
+    @property
+    def module(self) -> str:
+        return self.of.partition(":")[0].partition(".")[0]
+
+    def installed(self) -> None:
+        """Raise Refusal saying what to install where a module is missing."""
+        if not all(map(importlib.util.find_spec, (DASK, self.module))):
+            raise Refusal(
+                f"engine.{self.label} needs {self.module}, which is not installed; `pip install {self.install}`"
+            )
 
     def cluster(self, words: Mapping[str, Any]) -> Any:
         """Start it; raises Refusal for what is not installed, and for what the cluster's own class refuses."""
-        installed(self.module)
+        self.installed()
         import dask
 
+        submit = getattr(getattr(self._class, "job_cls", None), "submit_command", None)
+        if submit and not shutil.which(submit):
+            raise Refusal(f"engine.{self.label} needs `{submit}`, which is not here; run where jobs are submitted")
         try:
             made = self._class  # imported before: what is imported inside `set` loses its own defaults at the end of it
             with dask.config.set({SATURATION: 1.0}):
@@ -71,8 +89,9 @@ class Queue:
 
     def typed(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """Return its words with numbers and switches as such; raises Refusal for one that it does not take."""
-        if unknown := [name for name in words if name not in self.known]:
-            hint = near(unknown[0], self.known, "did you mean {!r}? ")
+        known = self.known
+        if unknown := [name for name in words if name not in known]:
+            hint = near(unknown[0], known, "did you mean {!r}? ")
             raise Refusal(
                 f"engine.{self.label} has no {unknown[0]!r}; {hint}see `{self.of.partition(':')[2]}` of {self.module}"
             )
@@ -94,15 +113,14 @@ def _typed(where: str, name: str, said: Any) -> Any:
     return said
 
 
-JOBQUEUE = "dask_jobqueue"
 ENGINES = {
-    "dask": Queue("distributed:LocalCluster", "distributed", "dask"),
-    "slurm": Queue("dask_jobqueue:SLURMCluster", JOBQUEUE, "slurm"),
-    "pbs": Queue("dask_jobqueue:PBSCluster", JOBQUEUE, "pbs"),
-    "sge": Queue("dask_jobqueue:SGECluster", JOBQUEUE, "sge"),
-    "lsf": Queue("dask_jobqueue:LSFCluster", JOBQUEUE, "lsf"),
-    "htcondor": Queue("dask_jobqueue:HTCondorCluster", JOBQUEUE, "htcondor"),
-    "cuda": Queue("dask_cuda:LocalCUDACluster", "dask_cuda", "cuda", gpu=True),
+    "dask": Queue("distributed:LocalCluster", "dask"),
+    "slurm": Queue("dask_jobqueue:SLURMCluster", "slurm", queued=True),
+    "pbs": Queue("dask_jobqueue:PBSCluster", "pbs", queued=True),
+    "sge": Queue("dask_jobqueue:SGECluster", "sge", queued=True),
+    "lsf": Queue("dask_jobqueue:LSFCluster", "lsf", queued=True),
+    "htcondor": Queue("dask_jobqueue:HTCondorCluster", "htcondor", queued=True),
+    "cuda": Queue("dask_cuda:LocalCUDACluster", "cuda", gpu=True, install="dask-cuda"),
 }
 
 
@@ -134,9 +152,9 @@ class Engine:
             yield "engine.dask names no cluster; write its address, as tcp://host:8786, or `local`"
         if self.name == "dask" and self.said != LOCAL and not urlsplit(str(self.said)).hostname:
             yield f"engine.dask is {self.said!r}; write an address with its protocol, as tcp://host:8786, or `local`"
-        if self.name not in ("dask", "cuda") and not isinstance(self.said, Mapping):
+        if self.row.queued and not isinstance(self.said, Mapping):
             yield f"engine.{self.name} says nothing; write its words: n_workers, cores, memory, queue, …"
-        if self.name not in ("dask", "cuda") and "n_workers" not in (self.said or {}):
+        if self.row.queued and "n_workers" not in (self.said or {}):
             yield f"engine.{self.name} has no n_workers; say how many workers are to be asked for"
 
     @property
@@ -150,18 +168,18 @@ class Engine:
 
     @property
     def told(self) -> str:
-        """What it is, in a line, with what is to be said of an address that everybody reaches."""
-        if self.name == "cuda":
-            return "a worker on every GPU of this machine"
-        if self.name != "dask":
+        """What it is, in a line."""
+        if self.row.queued:
             return f"{self.said['n_workers']} workers of {self.name}"
-        if self.address is None:
-            return "a Dask cluster on this machine, of `workers` processes"
-        return "; ".join(filter(None, (f"the Dask cluster at {self.address}", unguarded(self.address))))
+        if self.address:
+            return f"the Dask cluster at {self.address}"
+        return (
+            "a worker on every GPU of this machine" if self.row.gpu else "a Dask cluster of processes on this machine"
+        )
 
     def check(self) -> None:
         """Raise Refusal for what is not installed and for words that the queue does not take; nothing is started."""
-        installed(self.row.module)
+        self.row.installed()
         if isinstance(self.said, Mapping):
             self.row.typed(self.said)
 
@@ -170,7 +188,7 @@ class Engine:
         if self.name == "dask":
             here = {"n_workers": n_jobs, "threads_per_worker": 1, "processes": True, "silence_logs": 50}
             return self.row.cluster(here | {"dashboard_address": "127.0.0.1:0"})
-        if self.name == "cuda":
+        if self.row.gpu:
             return self.row.cluster({"resources": {GPU: 1}, "threads_per_worker": 1, **(self.said or {})})
         one_thread = {"processes": self.said["cores"]} if "cores" in self.said else {}
         return self.row.cluster(one_thread | dict(self.said))
@@ -184,14 +202,6 @@ def _checked(said: Any) -> Any:
 ALONE = {"enum": [PROCESSES, "cuda"]}
 WITH_WORDS = {"type": "object", "minProperties": 1, "maxProperties": 1, "propertyNames": {"enum": list(ENGINES)}}
 Said = Annotated[str | dict[str, Any], AfterValidator(_checked), WithJsonSchema({"anyOf": [ALONE, WITH_WORDS]})]
-
-
-def installed(module: str) -> None:
-    """Raise Refusal saying what to install where a module is missing."""
-    if module == "dask_cuda" and importlib.util.find_spec(module) is None:
-        raise Refusal("the engine cuda needs dask-cuda, which is not installed; `pip install dask-cuda` where GPUs are")
-    if importlib.util.find_spec("distributed") is None or importlib.util.find_spec(module) is None:
-        raise Refusal(f"this engine needs Dask, which is not installed; `pip install '{EXTRA}'`")
 
 
 def unguarded(address: str) -> str:

@@ -160,3 +160,22 @@ def suite(tmp_path_factory):
     from fixtures_scoring import small_suite
 
     return small_suite(tmp_path_factory.mktemp("suite"))
+
+
+# --- what merges small components is tested with
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Three tiny components by name, drifted from their base, and the base's folder."""
+    from fixtures_models import ARCHITECTURES, family
+
+    return family(tmp_path_factory.mktemp("llama"), ARCHITECTURES["llama"](), drift=0.1)
+
+
+@pytest.fixture(scope="module")
+def bank(folders):
+    """These, opened."""
+    from demix_nb.merging import Bank
+
+    return Bank.load(*folders)

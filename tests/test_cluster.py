@@ -10,11 +10,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import fixtures_studies as studies
 import numpy as np
 import pandas as pd
 import pytest
 from fixtures_cluster import TESTS, Harmed, measured, scheduler, worker
-from fixtures_models import ARCHITECTURES, family
 from fixtures_proxies import Words
 
 from demix_nb import cluster as clusters
@@ -24,6 +24,7 @@ from demix_nb.engines import Engine
 from demix_nb.merging import Bank
 from demix_nb.region import Region
 from demix_nb.running import lock, runner
+from demix_nb.running.given import Given
 from demix_nb.running.terminal import Screen
 from demix_nb.sources import Checkpoints, Merges, Store
 from demix_nb.store import Refusal
@@ -31,16 +32,6 @@ from demix_nb.store import Refusal
 distributed = pytest.importorskip("distributed", reason="no Dask: pip install 'demix_nb[cluster]'")
 pytestmark = pytest.mark.cluster
 NAMES = ["a", "b", "c"]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return family(tmp_path_factory.mktemp("llama"), ARCHITECTURES["llama"](), drift=0.1)
-
-
-@pytest.fixture(scope="module")
-def bank(folders):
-    return Bank.load(*folders)
 
 
 @pytest.fixture(scope="module")
@@ -302,11 +293,18 @@ def _corners() -> pd.DataFrame:
     return pd.DataFrame(np.eye(3), names, names)
 
 
-def test_a_second_driver_is_refused_before_any_worker_starts(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr(Engine, "start", lambda *given: pytest.fail("a cluster was started"))
-    step = runner.Step("02_merging", {"workers": 1}, tmp_path)
-    with lock.held(tmp_path), pytest.raises(Refusal, match=r"process \d+ on .* runs in"):
-        runner.run([step], screen=Screen())
+def test_a_second_driver_is_refused_before_any_worker_starts(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(Engine, "start", lambda self, n_jobs: started.append(n_jobs) or pytest.fail("too far"))
+    file = studies.changed(studies.checkpoints(tmp_path / "study"), engine={"dask": "local"})
+    opened = Given.open(file)
+    steps = runner.plan(["02"], "smoke", {}, tmp_path / "run", opened)
+    with lock.held(tmp_path / "run"), pytest.raises(Refusal, match=r"process \d+ on .* runs in"):
+        runner.run(steps, screen=Screen(), given=opened)
+    assert not started
+    with pytest.raises(pytest.fail.Exception, match="too far"):
+        runner.run(steps, screen=Screen(), given=opened)
+    assert started == [steps[0].parameters["workers"]], "alone, it would have started them"
 
 
 def test_a_worker_of_another_version_is_refused_by_name(forty, place, tmp_path):

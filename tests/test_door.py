@@ -261,7 +261,9 @@ def test_an_engine_is_asked_before_anything_is_loaded(made, monkeypatch):
     )
     assert Given.open(made / "gpus.yaml").check({"workers": 2}, asked=True) == {}, "its workers are the queue's"
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(Refusal, match=r"gpus.yaml: this engine needs Dask.*pip install 'demix_nb\[cluster\]'"):
+    with pytest.raises(
+        Refusal, match=r"gpus.yaml: engine.slurm needs dask_jobqueue.*pip install 'demix_nb\[cluster\]'"
+    ):
         Given.open(made / "gpus.yaml")
 
 

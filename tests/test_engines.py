@@ -8,6 +8,7 @@ import pytest
 from demix_nb import engines
 from demix_nb.cluster import Cluster
 from demix_nb.engines import Engine, unguarded
+from demix_nb.running import holdings
 from demix_nb.store import Refusal
 
 
@@ -25,13 +26,13 @@ def test_nobody_is_warned_of_what_others_cannot_reach_or_use(address):
 def test_an_open_scheduler_is_told_with_the_remedy(address):
     told = unguarded(address)
     assert address in told and "can run code" in told and "tls://" in told and "\n" not in told
-    assert told in Engine.of({"dask": address}).told
+    assert told in holdings._engine(Engine.of({"dask": address})), "`study check` says so"
 
 
 def test_without_dask_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
     for said in ({"dask": "local"}, {"dask": "tcp://127.0.0.1:1"}, {"slurm": {"n_workers": "1"}}):
-        with pytest.raises(Refusal, match=r"not installed; `pip install 'demix_nb\[cluster\]'`"):
+        with pytest.raises(Refusal, match=r"needs \w+, which is not installed; `pip install 'demix_nb\[cluster\]'`"):
             Engine.of(said).check()
         with pytest.raises(Refusal, match=r"pip install 'demix_nb\[cluster\]'"):
             Cluster(Engine.of(said), tmp_path).check()
@@ -46,6 +47,14 @@ def test_a_local_cluster_takes_its_workers_words_too():
     assert engines.ENGINES["dask"].typed(words) == words | {"n_workers": 2}
     with pytest.raises(Refusal, match=r"engine.dask has no 'memory_limt'; did you mean 'memory_limit'\?"):
         engines.ENGINES["dask"].typed({"memory_limt": "2GB"})
+
+
+@pytest.mark.parametrize(("queue", "submit"), [("slurm", "sbatch"), ("pbs", "qsub"), ("lsf", "bsub")])
+def test_a_queue_is_used_where_jobs_are_submitted(queue, submit, monkeypatch):
+    pytest.importorskip("dask_jobqueue", reason="no dask-jobqueue: pip install 'demix_nb[cluster]'")
+    monkeypatch.setattr(engines.shutil, "which", lambda name: None)
+    with pytest.raises(Refusal, match=rf"engine.{queue} needs `{submit}`, which is not here; run where jobs are"):
+        Engine.of({queue: {"n_workers": "1", "cores": "1", "memory": "1GB"}}).start(1)
 
 
 def test_processes_are_no_engine():

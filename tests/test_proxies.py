@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fixtures_models import ARCHITECTURES, family
 from fixtures_proxies import MixedWords, Words
 
 from demix_nb.merging import Bank, saving
@@ -28,16 +27,6 @@ def never(*_):
 def mixed_words(monkeypatch):
     """Mix the probabilities of the small suite's answers."""
     monkeypatch.setattr("demix_nb.scoring.Mixed", MixedWords)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return family(tmp_path_factory.mktemp("llama"), ARCHITECTURES["llama"](), drift=0.1)
-
-
-@pytest.fixture(scope="module")
-def bank(folders):
-    return Bank.load(*folders)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,10 +40,16 @@ def test_what_is_shelved_is_written_once_opened_once_and_the_oldest_goes(tmp_pat
     assert len(list(tmp_path.glob("*"))) == 2 and last.path.is_file() and not first.path.is_file()
 
 
-def test_memory_is_low_beside_the_limit_of_a_worker():
+def test_memory_is_low_on_a_full_machine_and_beside_the_limit_of_a_worker(monkeypatch):
+    machine = SimpleNamespace(available=60.0, total=100.0)
+    monkeypatch.setattr(resident.psutil, "virtual_memory", lambda: machine)
     memory = Memory()
     assert not memory()
+    memory.limit = 1e15
+    assert not memory()
     memory.limit = 1.0
+    assert memory(), "of its own limit this process has taken more than all"
+    memory.limit, machine.available = None, 10.0
     assert memory()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fixtures_models import ARCHITECTURES, ENDS, family
+from fixtures_models import ENDS, family
 from fixtures_proxies import ROWS, Words
 from transformers import DeepseekV3Config
 
@@ -19,16 +19,6 @@ from demix_nb.store import Refusal, folder_hash
 NAMES = ["a", "b", "c"]
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU on this machine")
 CORNERS = pd.DataFrame(np.eye(3), NAMES, NAMES)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return family(tmp_path_factory.mktemp("llama"), ARCHITECTURES["llama"](), drift=0.1)
-
-
-@pytest.fixture(scope="module")
-def bank(folders):
-    return Bank.load(*folders)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demix_nb import given, studyfile
+from demix_nb.engines import Engine, unguarded
 from demix_nb.fidelity import MIN_REFERENCES
 from demix_nb.running import runner
 from demix_nb.running.given import Given
@@ -175,7 +176,7 @@ def _facts(opened: Given, has: Holdings) -> Table:
         "base": _short(file.base, opened) if file.base else "",
         "tokenizer": _tokenizer(opened),
         "models": _model(file),
-        "engine": opened.engine.told if opened.engine else "",
+        "engine": _engine(opened.engine),
         "runs": f"{has.runs} scored mixtures" if has.runs else "",
         "references": _references(opened, has),
         "of these": _notes(has),
@@ -190,6 +191,14 @@ def _facts(opened: Given, has: Holdings) -> Table:
         if said:
             shown.add_row(name, Text(said))
     return shown
+
+
+def _engine(engine: Engine | None) -> str:
+    """What does the work, and what is to be said of an address that others reach."""
+    if engine is None:
+        return ""
+    warning = unguarded(engine.address) if engine.address else ""
+    return "; ".join(filter(None, (engine.told, warning)))
 
 
 def _components(opened: Given) -> str:

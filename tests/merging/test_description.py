@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 import torch
-from fixtures_models import ARCHITECTURES, family
 
 from demix_nb import resident
 from demix_nb.merging import Bank
@@ -14,11 +13,6 @@ from demix_nb.resident import Resident
 from demix_nb.store import Refusal
 
 MIXTURE = {"a": 0.2, "b": 0.3, "c": 0.5}
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return family(tmp_path_factory.mktemp("llama"), ARCHITECTURES["llama"](), drift=0.1)
 
 
 @pytest.fixture(autouse=True)
@@ -31,9 +25,8 @@ def fresh(monkeypatch):
 
 
 @pytest.mark.parametrize("based", [True, False])
-def test_what_travels_merges_to_the_same_numbers(llama, based):
-    folders, base = llama
-    bank = Bank.load(folders, base if based else None)
+def test_what_travels_merges_to_the_same_numbers(folders, based):
+    bank = Bank.load(folders[0], folders[1] if based else None)
     described = pickle.loads(pickle.dumps(Description.of(bank)))
     assert described.names == bank.names
     (here, model), (there, other) = (live(one, torch.float32, "cpu") for one in (bank, described))
@@ -44,24 +37,24 @@ def test_what_travels_merges_to_the_same_numbers(llama, based):
     assert there.key(MIXTURE) == bank.key(MIXTURE)
 
 
-def test_it_is_opened_once_with_one_live_model(llama, fresh, monkeypatch):
-    described, opened, plain = Description.of(Bank.load(*llama)), [], Bank.load
+def test_it_is_opened_once_with_one_live_model(folders, fresh, monkeypatch):
+    described, opened, plain = Description.of(Bank.load(*folders)), [], Bank.load
     monkeypatch.setattr(Bank, "load", lambda *given, **how: opened.append(1) or plain(*given, **how))
     first, again = (live(pickle.loads(pickle.dumps(described)), torch.float32, "cpu") for _ in range(2))
     assert len(opened) == 1 and first[0] is again[0] and first[1] is again[1]
     assert live(described, torch.bfloat16, "cpu")[1] is not first[1] and len(opened) == 1
 
 
-def test_a_hundred_components_are_described_in_a_few_kilobytes(llama, tmp_path):
-    folders, base = llama
+def test_a_hundred_components_are_described_in_a_few_kilobytes(folders, tmp_path):
+    components, base = folders
     for number in range(100):
-        shutil.copytree(folders["abc"[number % 3]], tmp_path / f"component-candidate_{number:03}")
+        shutil.copytree(components["abc"[number % 3]], tmp_path / f"component-candidate_{number:03}")
     many = {f"candidate_{number:03}": tmp_path / f"component-candidate_{number:03}" for number in range(100)}
     assert len(pickle.dumps(Description.of(Bank.load(many, base)))) < 8_000
 
 
-def test_folders_that_changed_meanwhile_are_refused(llama, tmp_path):
-    folders = {name: shutil.copytree(folder, tmp_path / name) for name, folder in llama[0].items()}
+def test_folders_that_changed_meanwhile_are_refused(folders, tmp_path):
+    folders = {name: shutil.copytree(folder, tmp_path / name) for name, folder in folders[0].items()}
     described = Description.of(Bank.load(folders))
     assert described.open("cpu").names == list(folders)
     resident_again = Description.of(Bank.load(folders))

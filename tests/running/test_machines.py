@@ -34,7 +34,7 @@ def test_every_worker_is_listed(file, capfd):
     other = studies.changed(file, engine={"dask": "local"})
     assert __main__.main(["engine", "check", str(other)]) == 0
     shown = capfd.readouterr().out
-    assert "engine: a Dask cluster on this machine" in shown and shown.count("tcp://127.0.0.1") == 2
+    assert "engine: a Dask cluster of processes on this machine" in shown and shown.count("tcp://127.0.0.1") == 2
     assert re.search(r"1 +\S+ GB +\S+ GB +0\.1\.0\+[0-9a-f]{8} +yes", shown) and "a merged proxy takes" in shown
 
 
