@@ -71,7 +71,7 @@ def seven(tmp_path_factory, no_lab):
 
 def test_seven_checkpoints_go_through_all_notebooks(seven):
     _, run_dir, printed = seven
-    assert re.findall(r"\[\d/7\] (\d\d)_", printed) == [f"{number:02d}" for number in range(2, 9)]
+    assert re.findall(r"(?m)^\[\d/7\] (\d\d)_\w+ +\d+\.\d s$", printed) == [f"{number:02d}" for number in range(2, 9)]
     is_quiet(run_dir)
     answer = yaml.safe_load((run_dir / "mixture.yaml").read_text())
     assert answer["evidence"] == "references" and answer["beta"] == 1 and answer["mixture"] == answer["recipe"]
