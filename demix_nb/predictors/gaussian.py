@@ -1,87 +1,155 @@
-"""A smooth surface over √shares, with an honest opinion of how sure it is.
+"""Smooth surfaces over powers of shares, with an honest opinion of how sure they are.
 
-The first percent of a candidate teaches far more than the fifty-first, and on the root scale it is the longer step:
+The first percent of a candidate teaches far more than the fifty-first, and on a scale of roots it is the longer step:
 Euclidean distance between √weights is Hellinger's between mixtures. A Gaussian process with one learned scale per
-candidate on that scale orders unseen mixtures well from two dozen runs, where trees need hundreds.
+candidate on that scale orders unseen mixtures well from two dozen runs, where trees need hundreds. Which power suits,
+and whether a plane lies under the surface, the runs say themselves: `Surface` tells how likely each makes them, for
+one target or for several that share their scales.
 
 Sources: Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), chapters 2 and 5. scikit-learn's is the
 oracle of the tests; ours takes a tenth of its time, as its gradient is a matrix product.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
+from jaxtyping import Float
 from numpy import ndarray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
-from scipy.spatial.distance import cdist
 
 from demix_nb.predictors.regressor import Mixtures, Scores
 
 # log σ² to search from: "scores are exact", and "mostly noise", where shuffled scores belong
 NOISE_STARTS = (-4.0, -1.0)
-SQRT5 = float(np.sqrt(5))
+PRIOR = 1.5  # standard deviation of log w; 1 to 3 do equally well on RegMix's training rows
+SLIGHT = -1.0  # log l² to search from: a plane, but no steep one
+STEPS = 200  # of L-BFGS
+
+Theta = Float[ndarray, " number"]  # log w of each candidate, log s², log l² where there is a plane, log σ²
+Prior = tuple[Theta, Theta]  # mean and precision of each number
+
+
+class Surface:
+    """A Gaussian process on points z with one scale per column, over a plane in other points where there is one.
+
+    k(a, b) = s²·(1 + r + r²/3)·exp(−r) + l²·fₐ·f_b, r² = 5 Σ_d w_d (a_d − b_d)², plus noise σ² (Matérn 5/2: Rasmussen &
+    Williams 2006, eq. 4.17; plane 4.15; prediction 2.25–2.26, gradient 5.9). Targets have mean 0 and variance 1.
+    """
+
+    def __init__(self, z: Float[ndarray, "mixture column"], plane: Float[ndarray, "mixture feature"] | None = None):
+        self.z, self.plane = z, plane
+        self.gram = None if plane is None else plane @ plane.T
+
+    @property
+    def wide(self) -> Prior:
+        """log w around 0 with `PRIOR`, which keeps 17 of them sane on 64 runs; all else as the runs say."""
+        amplitudes = [0.0] if self.gram is None else [0.02, 0.02]
+        return np.zeros(self._numbers), np.r_[np.full(self.z.shape[1], PRIOR**-2), amplitudes, 0.0]
+
+    @property
+    def starts(self) -> list[Theta]:
+        """Where nothing is known of the numbers."""
+        plane = [] if self.gram is None else [SLIGHT]
+        return [np.r_[np.zeros(self.z.shape[1] + 1), plane, noise] for noise in NOISE_STARTS]
+
+    @property
+    def _numbers(self) -> int:
+        return self.z.shape[1] + (2 if self.gram is None else 3)
+
+    def fit(
+        self, y: Float[ndarray, "mixture target"], starts: Sequence[Theta], prior: Prior, steps: int = STEPS
+    ) -> tuple[Theta, float]:
+        """Return the numbers of the highest posterior that all targets share, and minus its logarithm."""
+        d, plane = self.z.shape[1], [] if self.gram is None else [(-10, 5)]
+        bounds = [(-8, 8)] * d + [(-4, 6), *plane, (-12, 1)]  # for targets of variance 1
+        settings = {"jac": True, "method": "L-BFGS-B", "bounds": bounds, "options": {"maxiter": steps}}
+        found = [minimize(self.objective, start, (y, prior), **settings) for start in starts]
+        best = min(found, key=lambda result: result.fun)
+        return best.x, float(best.fun)
+
+    def kernel(self, theta: Theta, z: Float[ndarray, "point column"]) -> tuple[ndarray, ndarray]:
+        """k between z and the rows of fit, without the plane, and twice ∂k/∂Σ_d w_d(…)²."""
+        root = np.exp(theta[: self.z.shape[1]] / 2)
+        a, b = z * root, self.z * root
+        squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T  # a matrix product; cdist is slower
+        r = np.sqrt(5 * np.maximum(squares, 0.0))
+        decay = np.exp(theta[self.z.shape[1]] - r)
+        return (1 + r + r**2 / 3) * decay, (-5 / 3) * (1 + r) * decay
+
+    def covariance(self, theta: Theta) -> tuple[ndarray, ndarray]:
+        """Return k among the rows of fit, noise included, and the slope of `kernel`."""
+        k, slope = self.kernel(theta, self.z)
+        if self.gram is not None:
+            k = k + np.exp(theta[-2]) * self.gram
+        k[np.diag_indices_from(k)] += np.exp(theta[-1])
+        return k, slope
+
+    def objective(self, theta: Theta, y: Float[ndarray, "mixture target"], prior: Prior) -> tuple[float, Theta]:
+        """Negative log posterior of the numbers and its gradient.
+
+        Σᵢⱼ Aᵢⱼ(zᵢ−zⱼ)² is a matrix product: five times as fast as scikit-learn's n×n×d slopes (n=512, d=17).
+        """
+        d, targets, noise = self.z.shape[1], y.shape[1], np.exp(theta[-1])
+        k, slope = self.covariance(theta)
+        factor = cho_factor(k, lower=True)
+        alpha = cho_solve(factor, y)
+        triangle = np.tril(dpotri(factor[0], lower=True)[0])  # of K⁻¹, in half the time that solving for it takes
+        inner = alpha @ alpha.T - targets * (triangle + np.tril(triangle, -1).T)
+        pull, trace = inner * slope, noise * np.trace(inner)
+        squares = pull.sum(axis=1) @ self.z**2 - (self.z * (pull @ self.z)).sum(axis=0)
+        plane = [] if self.gram is None else [np.exp(theta[-2]) * (inner * self.gram).sum()]
+        curved = (inner * k).sum() - trace - sum(plane)
+        away = theta - prior[0]
+        gradient = prior[1] * away - 0.5 * np.r_[np.exp(theta[:d]) * squares, curved, plane, trace]
+        fit = (y * alpha).sum() / 2 + targets * np.log(np.diag(factor[0])).sum()
+        return float(fit + (prior[1] * away**2).sum() / 2), gradient
+
+    def conditioned(self, theta: Theta, target: Scores) -> "Conditioned":
+        """Return what is known once the targets at the rows of fit are."""
+        return Conditioned(self, theta, target)
+
+
+class Conditioned:
+    """A surface that has seen its targets: mean and standard deviation of a new run's, its noise included."""
+
+    def __init__(self, surface: Surface, theta: Theta, target: Scores):
+        self.surface, self.theta = surface, theta
+        self.factor = cho_factor(surface.covariance(theta)[0], lower=True)
+        self.weights = cho_solve(self.factor, target)
+
+    def _kernel(self, z: ndarray, plane: ndarray | None) -> ndarray:
+        k = self.surface.kernel(self.theta, z)[0]
+        return k if plane is None else k + np.exp(self.theta[-2]) * (plane @ self.surface.plane.T)
+
+    def mean(self, z: ndarray, plane: ndarray | None = None) -> ndarray:
+        return self._kernel(z, plane) @ self.weights
+
+    def spread(self, z: ndarray, plane: ndarray | None = None) -> ndarray:
+        k = self._kernel(z, plane)
+        explained = (k * cho_solve(self.factor, k.T).T).sum(axis=1)
+        own = np.exp(self.theta[self.surface.z.shape[1]]) + np.exp(self.theta[-1])
+        own = own if plane is None else own + np.exp(self.theta[-2]) * (plane**2).sum(axis=1)
+        return np.sqrt(np.maximum(own - explained, 1e-12))
 
 
 @dataclass
 class GaussianProcess:
-    """Gaussian process on √weights, where Euclidean distance is Hellinger's between mixtures; one scale per candidate.
+    """`Surface` on √weights, where Euclidean distance is Hellinger's between mixtures; one scale per candidate."""
 
-    k(a, b) = s²·(1 + r + r²/3)·exp(−r), r² = 5 Σ_d w_d (√a_d − √b_d)², plus noise σ² (Matérn 5/2: Rasmussen & Williams
-    2006, eq. 4.17; prediction 2.25–2.26, gradient 5.9). Scales are chosen by their posterior under a wide log-normal
-    prior, which keeps 17 of them sane on 64 runs. The spread is that of a new run, its noise included.
-    """
-
-    prior: float = 1.5  # standard deviation of log w; 1 to 3 do equally well on RegMix's training rows
+    surface = Surface
 
     def fit(self, x: Mixtures, y: Scores) -> "GaussianProcess":
-        self.z, self.centre, self.scale = np.sqrt(x), y.mean(), y.std()
-        target, d = (y - self.centre) / self.scale, x.shape[1]
-        bounds = [(-6, 8)] * d + [(-4, 6), (-12, 1)]  # log w, log s², log σ², for a target of variance 1
-        starts = [np.r_[np.zeros(d + 1), noise] for noise in NOISE_STARTS]
-        search = partial(minimize, self._objective, args=(target,), jac=True, method="L-BFGS-B", bounds=bounds)
-        found = [search(start, options={"maxiter": 200}) for start in starts]
-        self.theta = min(found, key=lambda result: result.fun).x
-        self.factor = cho_factor(self._covariance(self.theta)[0], lower=True)
-        self.weights = cho_solve(self.factor, target)
+        self.centre, self.scale = y.mean(), y.std()
+        target, surface = (y - self.centre) / self.scale, Surface(np.sqrt(x))
+        self.theta, _ = surface.fit(target[:, None], surface.starts, surface.wide)
+        self.known = surface.conditioned(self.theta, target)
         return self
 
-    def _kernel(self, theta: ndarray, z: ndarray) -> tuple[ndarray, ndarray]:
-        """k between z and the rows of fit, and twice ∂k/∂Σ_d w_d(…)²."""
-        root = np.exp(theta[:-2] / 2)
-        r = SQRT5 * cdist(z * root, self.z * root)
-        decay = np.exp(theta[-2] - r)
-        return (1 + r + r**2 / 3) * decay, (-5 / 3) * (1 + r) * decay
-
-    def _covariance(self, theta: ndarray) -> tuple[ndarray, ndarray]:
-        k, slope = self._kernel(theta, self.z)
-        k[np.diag_indices_from(k)] += np.exp(theta[-1])
-        return k, slope
-
-    def _objective(self, theta: ndarray, target: Scores) -> tuple[float, ndarray]:
-        """Negative log posterior of (log w, log s², log σ²) and its gradient.
-
-        Σᵢⱼ Aᵢⱼ(zᵢ−zⱼ)² is a matrix product: five times as fast as scikit-learn's n×n×d slopes (n=512, d=17).
-        """
-        k, slope = self._covariance(theta)
-        factor, noise = cho_factor(k, lower=True), np.exp(theta[-1])
-        alpha = cho_solve(factor, target)
-        triangle = np.tril(dpotri(factor[0], lower=True)[0])  # of K⁻¹, in half the time that solving for it takes
-        inner = np.outer(alpha, alpha) - triangle - np.tril(triangle, -1).T
-        pull = inner * slope
-        squares = pull.sum(axis=1) @ self.z**2 - (self.z * (pull @ self.z)).sum(axis=0)
-        trace = noise * np.trace(inner)
-        gradient = -0.5 * np.r_[np.exp(theta[:-2]) * squares, (inner * k).sum() - trace, trace]
-        gradient[:-2] += theta[:-2] / self.prior**2
-        penalty = (theta[:-2] ** 2).sum() / (2 * self.prior**2)
-        return float(target @ alpha / 2 + np.log(np.diag(factor[0])).sum() + penalty), gradient
-
     def predict(self, x: Mixtures) -> Scores:
-        return self.centre + self.scale * (self._kernel(self.theta, np.sqrt(x))[0] @ self.weights)
+        return self.centre + self.scale * self.known.mean(np.sqrt(x))
 
     def spread(self, x: Mixtures) -> Scores:
-        k = self._kernel(self.theta, np.sqrt(x))[0]
-        explained = (k * cho_solve(self.factor, k.T).T).sum(axis=1)
-        return self.scale * np.sqrt(np.exp(self.theta[-2]) + np.exp(self.theta[-1]) - explained)
+        return self.scale * self.known.spread(np.sqrt(x))

@@ -20,12 +20,13 @@ from demix_nb.mixtures import validate
 from demix_nb.parallel import fan_out
 from demix_nb.predictors.gaussian import GaussianProcess
 from demix_nb.predictors.laws import ExponentialLaw, ridge
-from demix_nb.predictors.regressor import FOLDS, deal_folds, learn
-from demix_nb.predictors.stack import Stack
+from demix_nb.predictors.regressor import FOLDS, deal_folds, held_out, learn
+from demix_nb.predictors.stack import Shared, Stack
 from demix_nb.predictors.trees import MIN_LEAF, SMALL_LEAF, BaggedLightGBM, LightGBM
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
 
+BEYOND = 1.0  # ranges of the scores seen: farther out than the runs reach, no prediction is believed
 CHUNK = 8192  # mixtures predicted at a time: bounds the memory of every predictor, however large the pool
 
 
@@ -33,9 +34,10 @@ CHUNK = 8192  # mixtures predicted at a time: bounds the memory of every predict
 class Row:
     """All there is to know about a predictor.
 
-    `make(rng)`, or `make()` where it is not `random`, gives what learns one column; `dash` is that of its lines in
-    figures (matplotlib's); `least` runs it needs, and `per_parameter` for each of candidates + 2; `spread`: whether it
-    says how sure it is.
+    `make(rng)`, or `make()` where it is not `random`, gives what learns one column; with `share`, `make(shared, rng)`
+    gets what `share(x, y, rng)` learnt from all columns together. `dash` is that of its lines (matplotlib's). `least`
+    runs it needs, and `per_parameter` for each of candidates + 2; below `proven` for each of them it must beat
+    the mean out of fold. `spread`: whether it says how sure it is.
     """
 
     make: Callable
@@ -44,8 +46,10 @@ class Row:
     paper: str
     least: int = FOLDS
     per_parameter: float = 0.0
+    proven: float = 2.0
     spread: bool = False
     random: bool = False
+    share: Callable | None = None
 
     def new(self, *, rng: np.random.Generator, n_jobs: int = 1) -> "Predictor":
         """Return one that has learnt nothing yet."""
@@ -54,6 +58,10 @@ class Row:
     def needs(self, candidates: int) -> int:
         """Return the least number of runs of mixtures of so many candidates."""
         return max(self.least, ceil(self.per_parameter * (candidates + 2)))
+
+    def trusted(self, candidates: int) -> int:
+        """Return the number of runs from which on it need not beat the mean out of fold before it is believed."""
+        return max(self.needs(candidates), ceil(self.proven * (candidates + 2)))
 
 
 class Predictor:
@@ -71,20 +79,24 @@ class Predictor:
         """Learn every task of `seen` that can be learnt; why another could not is in `refused`.
 
         Raises Refusal for what is no mixture table, a score that is not finite, fewer runs than the predictor needs,
-        and where no task can be learnt: each is constant, or not what the regressor learns from.
+        and where no task can be learnt: each is constant, or not what the regressor learns from, or the runs are few
+        for so many candidates and predicted out of fold no better than by their mean.
         """
         mixtures = validate(seen.mixtures)
         self._check(seen)
         x, y = mixtures.to_numpy(), seen.scores.to_numpy(float).T
         streams = copy.deepcopy(self.rng).spawn(len(y))  # copied: fitting twice gives the same model twice
-        given = [(stream,) if self.row.random else () for stream in streams]
-        calls = [(self.row.make, x, column, *stream) for column, stream in zip(y, given, strict=True)]
+        common = (self.row.share(x, y.T, copy.deepcopy(self.rng)),) if self.row.share else ()
+        given = [(*common, *([stream] if self.row.random else [])) for stream in streams]
+        sure = len(seen) >= self.row.trusted(len(seen.candidates))
+        calls = [(self.row.make, sure, x, column, *one) for column, one in zip(y, given, strict=True)]
         learnt = dict(zip(seen.tasks.index, fan_out(_learnt, calls, n_jobs=self.n_jobs, ordered=True), strict=True))
         self.refused = {task: str(found) for task, found in learnt.items() if isinstance(found, Refusal)}
         if len(self.refused) == len(learnt):
             task, reason = next(iter(self.refused.items()))
             raise Refusal(f"{self.row.label}, {task!r}: {reason}")
         self.regressors = {task: found for task, found in learnt.items() if task not in self.refused}
+        self.ends = {task: (column.min(), column.max()) for task, column in zip(seen.tasks.index, y, strict=True)}
         self.candidates, self.tasks = seen.candidates, seen.tasks.loc[list(self.regressors)]
         return self
 
@@ -104,7 +116,7 @@ class Predictor:
         Raises Refusal before `fit`, and for what is no mixture table over the candidates of `fit`.
         """
         mixtures = self._known(mixtures)
-        return Scored(mixtures, self._table("predict", mixtures), self.tasks)
+        return Scored(mixtures, self._table("predict", mixtures).apply(self._near), self.tasks)
 
     def spread(self, mixtures: pd.DataFrame) -> pd.DataFrame:
         """Return the standard deviations of what `predict` returns, mixture × task, in the tasks' units.
@@ -116,6 +128,10 @@ class Predictor:
             raise Refusal(f"{self.row.label} has no spread; take {able}")
         mixtures = self._known(mixtures)
         return self._table("spread", mixtures)
+
+    def _near(self, guess: pd.Series) -> pd.Series:
+        low, high = self.ends[guess.name]
+        return guess.clip(low - BEYOND * (high - low), high + BEYOND * (high - low))
 
     def _known(self, mixtures: pd.DataFrame) -> pd.DataFrame:
         if not hasattr(self, "regressors"):
@@ -129,10 +145,17 @@ class Predictor:
         return pd.DataFrame(values, index=mixtures.index)
 
 
-def _learnt(make: Callable, x: np.ndarray, y: np.ndarray, *given: np.random.Generator) -> object:
+def _learnt(make: Callable, sure: bool, x: np.ndarray, y: np.ndarray, *given: object) -> object:
     """What learns one column, or the Refusal: one task that cannot be learnt keeps no other from it."""
     try:
-        return learn(make, x, y, *given)
+        found = learn(make, x, y, *given)
+        if not sure:
+            guess = found.held if hasattr(found, "held") else held_out(make, x, y, *given)
+            error = ((guess - y) ** 2).mean() / y.var()
+            if error >= 1:
+                raise Refusal(f"{len(y)} runs of {x.shape[1]} candidates are predicted out of fold no better than by "
+                              f"their mean (squared error {error:.2f} of its); score more mixtures")  # fmt: skip
+        return found
     except Refusal as refusal:
         return refusal
 
@@ -147,7 +170,9 @@ def out_of_fold(predictor: Predictor, seen: Scored, *, folds: int = FOLDS, rng: 
     fold, parts = deal_folds(validate(seen.mixtures).to_numpy(), folds, rng), []
     predictor.refused = {}
     for k in range(folds):
-        fitted = copy.deepcopy(predictor).fit(seen.take(np.flatnonzero(fold != k)))
+        fitted = copy.deepcopy(predictor)
+        fitted.row = replace(predictor.row, proven=0.0)  # it is being held against the mean here
+        fitted.fit(seen.take(np.flatnonzero(fold != k)))
         predictor.refused |= fitted.refused
         parts.append(fitted.predict(seen.take(np.flatnonzero(fold == k)).mixtures).scores)
     kept = [task for task in seen.tasks.index if task not in predictor.refused]
@@ -172,16 +197,19 @@ PREDICTORS = {
         BaggedLightGBM, "bagged LightGBM", (0, (5, 1.5, 1.2, 1.5)), "Breiman (1996)",
         least=2 * SMALL_LEAF, spread=True, random=True,
     ),
-    "gaussian_process": Row(GaussianProcess, "Gaussian process", "-", "Rasmussen & Williams (2006)", spread=True),
+    "gaussian_process": Row(  # what it takes for noise draws it towards the mean, so does the stack's belief
+        GaussianProcess, "Gaussian process", "-", "Rasmussen & Williams (2006)", proven=0, spread=True,
+    ),
     "mixing_law": Row(
-        ExponentialLaw, "data mixing law", (0, (9, 2)), "data mixing laws (2403.16952)", per_parameter=1, random=True,
+        ExponentialLaw, "data mixing law", (0, (9, 2)), "data mixing laws (2403.16952)", per_parameter=1, proven=4,
+        random=True,
     ),
     "log_linear": Row(
         partial(ExponentialLaw, positive=True), "log-linear law", (0, (9, 2, 1.2, 2)), "OLMix (2602.12237)",
-        per_parameter=1, random=True,
+        per_parameter=1, proven=4, random=True,
     ),
-    "stack": Row(  # fits a mixing law to four folds in five
-        Stack, "stack", (0, (3, 1, 1, 1, 1, 1)), "van der Laan et al. (2007)",
-        least=2 * FOLDS, per_parameter=FOLDS / (FOLDS - 1), random=True,
+    "stack": Row(
+        Stack, "stack", (0, (3, 1, 1, 1, 1, 1)), "van der Laan et al. (2007)", least=2 * FOLDS, proven=0, spread=True,
+        random=True, share=Shared.learn,
     ),
 }  # fmt: skip

@@ -5,6 +5,7 @@ Here is what several of them share: folds that never part two runs of one mixtur
 to learn.
 """
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -20,7 +21,7 @@ Scores = Float[ndarray, " mixture"]  # one task, in its own unit
 FOLDS = 5  # of the inner cross-validation of ridge and stack; RegMix appendix E
 
 
-def learn(make: Callable, x: Mixtures, y: Scores, *given: np.random.Generator):
+def learn(make: Callable, x: Mixtures, y: Scores, *given: object):
     """Return `make(*given)` fitted to one column; raises Refusal for a constant one, and what the regressor raises."""
     if np.ptp(y) <= FLAT * np.abs(y).max():
         raise Refusal(f"the score is constant over {len(y)} runs, there is nothing to learn; leave the task out")
@@ -37,3 +38,14 @@ def deal_folds(x: Mixtures, folds: int, rng: np.random.Generator) -> Int[ndarray
     if len(distinct) < folds:
         raise Refusal(f"{len(distinct)} distinct mixtures cannot fill {folds} folds; score more or take fewer folds")
     return (rng.permutation(len(distinct)) % folds)[group]
+
+
+def held_out(make: Callable, x: Mixtures, y: Scores, *given: object) -> Scores:
+    """Return what fits to four folds in five predict of the fifth; the folds are always the same.
+
+    Raises Refusal as `learn` and `deal_folds` do.
+    """
+    fold, guess = deal_folds(x, FOLDS, np.random.default_rng(0)), np.empty_like(y)
+    for k in range(FOLDS):
+        guess[fold == k] = learn(make, x[fold != k], y[fold != k], *copy.deepcopy(given)).predict(x[fold == k])
+    return guess

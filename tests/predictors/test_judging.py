@@ -161,7 +161,7 @@ def test_coverage_of_an_honest_and_a_boastful_spread(rng):
 def test_coverage_is_a_table_of_all_that_have_a_spread(judge):
     names = [name for name, row in PREDICTORS.items() if row.spread]
     table = judge.coverage(names)
-    assert list(table) == ["level", "covered"] and set(table.index) == set(names) and len(table) == 10
+    assert list(table) == ["level", "covered"] and set(table.index) == set(names) and len(table) == 15
     process = judge.fitted("gaussian_process")
     alone = coverage(process.predict(judge.tests["few"].mixtures), process.spread(judge.tests["few"].mixtures),
                      judge.tests["few"])  # fmt: skip

@@ -4,7 +4,6 @@ import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,6 @@ import pytest
 from demix_nb.intervals import spearman
 from demix_nb.predictors import PREDICTORS, Predictor, out_of_fold
 from demix_nb.predictors.predictor import Row
-from demix_nb.predictors.stack import MEMBERS, Stack
 from demix_nb.scored import Scored, dealt, describe
 from demix_nb.store import Refusal
 
@@ -43,12 +41,6 @@ def losses(mixtures: pd.DataFrame, **columns: pd.Series) -> Scored:
 
 def planted(mixtures: pd.DataFrame) -> Scored:
     return losses(mixtures, curved=curved(mixtures), tilted=tilted(mixtures))
-
-
-def quick(name: str) -> Row:
-    """The row of that name; the stack's with two quick members, where a test is about the machinery."""
-    members = {member: MEMBERS[member] for member in ("ridge", "gaussian_process")}
-    return replace(PREDICTORS[name], make=partial(Stack, members=members)) if name == "stack" else PREDICTORS[name]
 
 
 @pytest.fixture
@@ -82,19 +74,19 @@ def test_a_planted_landscape_is_learnt_far_better_than_by_its_mean(name, seen, r
 def test_shuffled_scores_teach_nothing(name, seen, unseen, rng):
     """A plane through noise leans somewhere, so one deal proves little: the mean over many has no direction."""
     deals = {f"deal {i}": dealt(seen, rng=rng).scores["curved"] for i in range(12)}
-    predicted = quick(name).new(rng=rng).fit(losses(seen.mixtures, **deals)).predict(unseen.mixtures).scores
+    predicted = PREDICTORS[name].new(rng=rng).fit(losses(seen.mixtures, **deals)).predict(unseen.mixtures).scores
     truth = unseen.scores["curved"].to_numpy()
     nothing = spearman(predicted.to_numpy().T, np.tile(truth, (len(deals), 1))).mean()
-    learnt = quick(name).new(rng=rng).fit(seen).predict(unseen.mixtures).scores["curved"]
+    learnt = PREDICTORS[name].new(rng=rng).fit(seen).predict(unseen.mixtures).scores["curved"]
     assert abs(nothing) < 0.3 < spearman(learnt.to_numpy(), truth)
 
 
 @every
 def test_candidates_go_by_name(name, seen):
     names = dict(zip(CANDIDATES, ["w", "b", "m", "c"], strict=True))
-    plain = quick(name).new(rng=np.random.default_rng(1)).fit(seen).predict(seen.mixtures).scores
+    plain = PREDICTORS[name].new(rng=np.random.default_rng(1)).fit(seen).predict(seen.mixtures).scores
     other = replace(seen, mixtures=seen.mixtures.rename(columns=names))
-    fitted = quick(name).new(rng=np.random.default_rng(1)).fit(other)
+    fitted = PREDICTORS[name].new(rng=np.random.default_rng(1)).fit(other)
     turned = other.mixtures.sample(frac=1, random_state=1)[["c", "m", "b", "w"]]
     pd.testing.assert_frame_equal(fitted.predict(turned).scores.loc[seen.names], plain)
     with pytest.raises(Refusal, match="unknown candidate 'web'"):
@@ -106,7 +98,7 @@ def test_runs_may_come_in_any_order_of_columns(name, seen, unseen):
     """Fitted to candidates in another order it says much the same: trees and starts break ties by position."""
     turned = replace(seen, mixtures=seen.mixtures[CANDIDATES[::-1]])
     one, two = (
-        quick(name).new(rng=np.random.default_rng(1)).fit(runs).predict(unseen.mixtures) for runs in (seen, turned)
+        PREDICTORS[name].new(rng=np.random.default_rng(1)).fit(runs).predict(unseen.mixtures) for runs in (seen, turned)
     )
     gap = ((one.scores - two.scores) ** 2).mean()
     assert (gap < 0.05 * unseen.scores.var()).all()
@@ -122,32 +114,32 @@ def test_too_few_runs_are_refused_with_the_remedy(name, seen, rng):
     able = [other for other, facts in PREDICTORS.items() if facts.needs(4) < least]
     assert ("or take" in str(caught.value)) == bool(able)
     some = seen.take(range(least + 5))  # five more: with just so many, trees need luck to find their one split
-    assert len(quick(name).new(rng=rng).fit(some).predict(seen.mixtures)) == 60
+    assert len(PREDICTORS[name].new(rng=rng).fit(some).predict(seen.mixtures)) == 60
 
 
 @every
 def test_the_row_says_who_knows_a_spread(name, seen, rng):
-    fitted = quick(name).new(rng=rng).fit(seen)
+    fitted = PREDICTORS[name].new(rng=rng).fit(seen)
     if PREDICTORS[name].spread:
         spread = fitted.spread(seen.mixtures)
         assert (spread > 0).all(axis=None) and list(spread) == list(seen.scores) and list(spread.index) == seen.names
     else:
-        assert not any(hasattr(regressor, "spread") for regressor in fitted.regressors.values())
-        with pytest.raises(Refusal, match="no spread; take 'lightgbm_bagged' or 'gaussian_process'"):
+        assert not any(hasattr(one, "spread") for one in fitted.regressors.values())
+        with pytest.raises(Refusal, match="no spread; take 'lightgbm_bagged' or 'gaussian_process' or 'stack'"):
             fitted.spread(seen.mixtures)
 
 
 @every
 def test_one_and_two_workers_agree_bit_for_bit(name, seen):
     one, two = (
-        quick(name).new(rng=np.random.default_rng(3), n_jobs=n).fit(seen).predict(seen.mixtures) for n in (1, 2)
+        PREDICTORS[name].new(rng=np.random.default_rng(3), n_jobs=n).fit(seen).predict(seen.mixtures) for n in (1, 2)
     )
     pd.testing.assert_frame_equal(one.scores, two.scores, check_exact=True)
 
 
 @every
 def test_fitting_twice_gives_the_same_twice(name, seen):
-    predictor = quick(name).new(rng=np.random.default_rng(3))
+    predictor = PREDICTORS[name].new(rng=np.random.default_rng(3))
     one, two = (predictor.fit(seen).predict(seen.mixtures) for _ in range(2))
     pd.testing.assert_frame_equal(one.scores, two.scores, check_exact=True)
 
@@ -157,7 +149,7 @@ def test_only_random_rows_depend_on_the_generator(name, rng):
     mixtures = simplex(rng, 45)
     noise = rng.normal(0, 0.6, 45)  # so much of it that ridge's penalty wavers
     noisy = losses(mixtures, loss=4 + mixtures["web"] + noise)
-    found = {quick(name).new(rng=np.random.default_rng(seed)).fit(noisy).predict(mixtures[:3]).scores.to_csv()
+    found = {PREDICTORS[name].new(rng=np.random.default_rng(seed)).fit(noisy).predict(mixtures[:3]).scores.to_csv()
              for seed in range(8)}  # fmt: skip
     assert (len(found) > 1) == PREDICTORS[name].random
 
@@ -168,7 +160,8 @@ def test_rows_can_be_told_apart():
     for fact in ("label", "dash"):
         assert len({getattr(row, fact) for row in PREDICTORS.values()}) == len(PREDICTORS)
     assert all(row.paper for row in PREDICTORS.values())
-    assert [PREDICTORS["stack"].needs(k) for k in (4, 7, 17)] == [10, 12, 24]
+    assert [PREDICTORS["log_linear"].needs(k) for k in (4, 7, 17)] == [6, 9, 19]
+    assert [PREDICTORS["log_linear"].trusted(k) for k in (4, 7, 17)] == [24, 36, 76]
 
 
 @every
@@ -227,7 +220,7 @@ class Memory:
 
 def test_out_of_fold_never_predicts_a_mixture_it_saw(rng):
     mixtures = pd.concat([simplex(rng, 15, "a")] * 2).set_axis([f"m{i}" for i in range(30)])  # each under two names
-    seen, memory = losses(mixtures, bowl=curved(mixtures)), Predictor(Row(Memory, "memory", "-", ""), rng=rng)
+    seen, memory = losses(mixtures, bowl=curved(mixtures) - 2.5), Predictor(Row(Memory, "memory", "-", ""), rng=rng)
     assert (memory.fit(seen).predict(mixtures).scores == seen.scores).all(axis=None)
     held_out = out_of_fold(memory, seen, rng=rng)
     assert (held_out.scores["bowl"] == 0).all() and held_out.names == seen.names
@@ -248,3 +241,55 @@ print([name for name in ("lightgbm", "matplotlib", "scipy.stats", "sklearn", "to
 """
     done = subprocess.run([sys.executable, "-c", fit], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
+# --- few runs of many candidates
+
+
+def swarm(seed: int, n: int, candidates: int) -> Scored:
+    """Runs of two or three candidates each, scored by few of these, with noise."""
+    rng, names = np.random.default_rng(seed), [f"c{i}" for i in range(candidates)]
+    x = np.zeros((n, candidates))
+    for row in x:
+        some = rng.choice(candidates, rng.integers(2, 4), replace=False)
+        row[some] = rng.dirichlet(np.ones(len(some)))
+    mixtures = pd.DataFrame(x, [f"m{i}" for i in range(n)], names)
+    clear = 3 + np.exp(-np.sqrt(x[:, :6]).sum(axis=1)) + rng.normal(0, 0.02, n)
+    return losses(mixtures, clear=pd.Series(clear, mixtures.index), noise=pd.Series(rng.normal(size=n), mixtures.index))
+
+
+@every
+@pytest.mark.parametrize(("candidates", "runs"), [(24, 24), (24, 64), (64, 64)])
+def test_on_sparse_runs_nothing_is_off_by_two_variances_or_it_is_refused(name, candidates, runs):
+    for seed in range(3):
+        seen = swarm(seed, runs + 100, candidates)
+        try:
+            fitted = PREDICTORS[name].new(rng=np.random.default_rng(seed)).fit(seen.take(range(runs)))
+        except Refusal as refusal:
+            assert "score more mixtures" in str(refusal)
+            continue
+        new = seen.take(range(runs, runs + 100))
+        predicted = fitted.predict(new.mixtures).scores
+        error = ((predicted - new.scores[list(predicted)]) ** 2).mean() / seen.scores[list(predicted)].var()
+        assert (error < 2).all(), error.to_dict()
+
+
+def test_few_runs_must_beat_their_mean_out_of_fold(rng):
+    seen = swarm(0, 40, 24)
+    fitted = PREDICTORS["ridge"].new(rng=rng).fit(seen)
+    assert "40 runs of 24 candidates are predicted out of fold no better than by their mean" in fitted.refused["noise"]
+    many = swarm(0, 60, 24)
+    assert not PREDICTORS["ridge"].new(rng=rng).fit(many).refused, "so many runs are believed"
+
+
+def test_no_prediction_lies_farther_out_than_a_range_of_what_was_seen(seen, rng):
+    class Wild:
+        def fit(self, x, y):
+            return self
+
+        def predict(self, x):
+            return np.where(x[:, 0] > x[:, 1], 1e9, -1e9)
+
+    fitted = Predictor(Row(Wild, "wild", "-", "", proven=0), rng=rng).fit(seen)
+    found, there = fitted.predict(seen.mixtures).scores["curved"], seen.scores["curved"]
+    assert set(found) == {2 * there.max() - there.min(), 2 * there.min() - there.max()}

@@ -1,17 +1,21 @@
 """Regressors against closed forms, other people's implementations and planted laws."""
 
+from functools import partial
+
 import numpy as np
 import pytest
-from scipy.optimize import check_grad, minimize
+from scipy.optimize import check_grad
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
+from sklearn.linear_model import RidgeCV
 
 from demix_nb.intervals import spearman
-from demix_nb.predictors.gaussian import GaussianProcess
+from demix_nb.predictors.gaussian import GaussianProcess, Surface
 from demix_nb.predictors.laws import ExponentialLaw, ridge
 from demix_nb.predictors.regressor import deal_folds
-from demix_nb.predictors.stack import MEMBERS, Stack, convex_weights
+from demix_nb.predictors.stack import PENALTIES, Points, Ridge, Shared, Stack, weights
 from demix_nb.predictors.trees import BaggedLightGBM
+from demix_nb.predictors.warp import FORMS, Warp
 
 TARGET = np.array([0.4, 0.1, 0.3, 0.2])
 SLOPE = np.array([0.5, -2.0, 1.0, -0.5])
@@ -47,12 +51,72 @@ def test_gaussian_process_is_scikit_learns_at_the_same_scales(rng):
     np.testing.assert_allclose(ours.spread(new), y.std() * deviation, rtol=1e-5)
 
 
-def test_gaussian_process_gradient_is_the_slope_of_its_objective(rng):
-    x, y = rng.dirichlet(np.ones(4), 30), rng.normal(size=30)
-    model = GaussianProcess().fit(x, y)
-    theta = rng.normal(0, 0.5, 6) - np.r_[np.zeros(5), 2]
-    error = check_grad(lambda t: model._objective(t, y)[0], lambda t: model._objective(t, y)[1], theta)
-    assert error < 1e-4 * np.linalg.norm(model._objective(theta, y)[1])
+@pytest.mark.parametrize("plane", [False, True])
+@pytest.mark.parametrize("targets", [1, 3])
+def test_the_gradient_is_the_slope_of_the_objective(rng, plane, targets):
+    x, y = rng.dirichlet(np.ones(4), 30), rng.normal(size=(30, targets))
+    surface = Surface(np.sqrt(x), x - x.mean(axis=0) if plane else None)
+    theta = rng.normal(0, 0.5, 6 + plane) - np.r_[np.zeros(5 + plane), 2]
+    prior = (np.full(6 + plane, 0.1), np.full(6 + plane, 0.5))
+    value, slope = (partial(_part, surface, y, prior, i) for i in (0, 1))
+    assert check_grad(value, slope, theta) < 1e-4 * np.linalg.norm(slope(theta))
+
+
+def _part(surface, y, prior, which, theta):
+    return surface.objective(theta, y, prior)[which]
+
+
+def test_a_surface_over_a_plane_is_scikit_learns_at_the_same_scales(rng):
+    x, new = rng.dirichlet(np.ones(4), 40), rng.dirichlet(np.ones(4), 15)
+    points = Points.of(x, 1.0)
+    z, at = points(x), points(new)
+    y = bowl(x) + x @ SLOPE
+    y = (y - y.mean()) / y.std()
+    theta = np.r_[rng.normal(0, 0.3, 4), 0.2, -0.7, -3.0]
+    known = Surface(z, z).conditioned(theta, y)
+    w, signal, plane, noise = np.exp(theta[:4]), *np.exp(theta[4:])
+    kernel = ConstantKernel(signal) * Matern(1 / np.sqrt(w), nu=2.5)
+    kernel = kernel + ConstantKernel(plane) * DotProduct(0.0) + WhiteKernel(noise)
+    theirs = GaussianProcessRegressor(kernel, optimizer=None, alpha=0.0).fit(z, y)
+    mean, deviation = theirs.predict(at, return_std=True)
+    np.testing.assert_allclose(known.mean(at, at), mean, rtol=1e-6)
+    np.testing.assert_allclose(known.spread(at, at), deviation, rtol=1e-5)
+
+
+def test_what_all_targets_share_is_found_by_their_sum(rng):
+    """The objective of several targets is the sum of each one's, the prior counted once."""
+    x, y = rng.dirichlet(np.ones(4), 30), rng.normal(size=(30, 3))
+    surface, theta, nothing = Surface(np.sqrt(x)), rng.normal(0, 0.5, 6), (np.zeros(6), np.zeros(6))
+    together = surface.objective(theta, y, nothing)
+    each = [surface.objective(theta, y[:, [column]], nothing) for column in range(3)]
+    assert together[0] == pytest.approx(sum(value for value, _ in each))
+    np.testing.assert_allclose(together[1], sum(slope for _, slope in each))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_warp_can_be_undone_and_knows_its_slopes(rng, form):
+    y = rng.gamma(2.0, size=40)
+    warp = Warp(*form, y)
+    there = warp(y)
+    assert (there.mean(), there.std()) == (pytest.approx(0, abs=1e-12), pytest.approx(1))
+    assert (np.diff(there[np.argsort(y)]) > 0).all()
+    np.testing.assert_allclose(warp.back(there), y, rtol=1e-9)
+    inner = y[(y > y.min()) & (y < y.max())]  # a slope needs both sides
+    ends = np.array([y.min(), y.max()])
+    step = 1e-6
+    slopes = np.log((warp(inner + step) - warp(inner - step)) / (2 * step)).sum()
+    slopes += np.log(np.abs(warp(ends + np.array([step, -step])) - warp(ends)) / step).sum()
+    assert warp.slopes == pytest.approx(slopes, rel=1e-4, abs=1e-3)
+    far = warp.back(np.array([-1e3, 1e3]))
+    assert np.abs(far - y.mean()).max() <= 4 * np.ptp(y), "no score lies farther out, whatever the surface says"
+
+
+def test_the_plane_of_a_stack_is_scikit_learns(rng):
+    x = rng.dirichlet(np.ones(6), 40)
+    y = x @ rng.normal(size=6) + rng.normal(0, 0.1, 40)
+    ours, theirs = Ridge().fit(x, y), RidgeCV(alphas=PENALTIES, store_cv_results=True).fit(x, y)
+    np.testing.assert_allclose(ours.predict(x), theirs.predict(x), rtol=1e-6)
+    assert ours.missed == pytest.approx(np.sqrt(theirs.cv_results_.mean(axis=0).min()))
 
 
 def test_spreads_cover_new_runs_or_at_least_know_where_they_are_unsure(rng):
@@ -85,29 +149,54 @@ def test_a_bag_of_small_leaves_learns_below_forty_rows(rng):
     assert spearman(BaggedLightGBM(rng).fit(x, np.exp(x @ SLOPE)).predict(new), np.exp(new @ SLOPE)) > 0.7
 
 
-def test_convex_weights_solve_the_constrained_problem(rng):
-    y = rng.normal(size=100)
-    members = np.column_stack([y + rng.normal(0, s, 100) for s in (0.5, 0.6, 2.0)] + [np.zeros(100)])
-    weights = convex_weights(members, y)
-
-    def loss(w):
-        return ((members @ w - y) ** 2).mean()
-
-    sums = {"type": "eq", "fun": lambda w: w.sum() - 1}
-    oracle = minimize(loss, np.full(4, 0.25), bounds=[(0, 1)] * 4, constraints=sums, method="SLSQP", tol=1e-12).x
-    np.testing.assert_allclose(weights, oracle, atol=1e-4)
-    assert weights.sum() == pytest.approx(1) and weights.min() >= 0
-    assert all(loss(weights) <= loss(vertex) + 1e-12 for vertex in np.eye(4))
+def test_opinions_count_by_the_square_of_their_errors():
+    np.testing.assert_allclose(weights(np.array([1.0, 2.0])), [0.8, 0.2])
+    np.testing.assert_allclose(weights(np.array([0.0, 2.0, 0.0])), [0.5, 0, 0.5])
+    np.testing.assert_allclose(weights(np.array([1e-200, 1e-200])), [0.5, 0.5])
 
 
-def test_a_stack_is_as_good_as_each_member_on_what_none_has_seen(rng):
+def stacked(x, y, seed=0):
+    rng = np.random.default_rng(seed)
+    return Stack(Shared.learn(x, y[:, None], rng), rng).fit(x, y)
+
+
+def test_a_stack_is_as_good_as_each_opinion_on_what_none_has_seen(rng):
     x, new = rng.dirichlet(np.ones(4), 60), rng.dirichlet(np.ones(4), 300)
     y, truth = (bowl(rows) + 0.3 * np.exp(rows @ SLOPE) + rng.normal(0, 0.02, len(rows)) for rows in (x, new))
-    members = {name: MEMBERS[name] for name in ("ridge", "gaussian_process")}
-    makers = members | {"stack": lambda rng: Stack(rng, members)}
-    error = {name: ((make(rng).fit(x, y).predict(new) - truth) ** 2).mean() for name, make in makers.items()}
-    assert error["stack"] <= 1.05 * min(error.values())  # its weights were chosen inside each fold, never on it
-    assert min(error.values()) < 0.25 * truth.var()  # always predicting the mean
+    stack = stacked(x, y)
+    error = [((one.predict(new) - truth) ** 2).mean() for one in (stack, *stack.members)]
+    assert error[0] <= 1.05 * min(error[1:])  # its weights were chosen inside each fold, never on it
+    assert min(error) < 0.25 * truth.var()  # always predicting the mean
+    assert 0.82 < (np.abs(truth - stack.predict(new)) < 1.645 * stack.spread(new)).mean() < 0.98
+
+
+def test_a_stack_draws_noise_towards_its_mean_and_believes_what_is_clear(rng):
+    x, new = rng.dirichlet(np.ones(8), 40), rng.dirichlet(np.ones(8), 200)
+    noise, clear = (stacked(x, y) for y in (rng.normal(size=40), x @ rng.normal(size=8)))
+    assert noise.belief < 0.5 and clear.belief > 0.95
+    assert noise.predict(new).std() < 0.5, "the noise has a standard deviation of 1"
+
+
+@pytest.mark.parametrize("candidates", [24, 64])
+def test_where_runs_hold_two_or_three_candidates_each_no_law_runs_away(candidates):
+    """Half of such fits were off by more than ten variances before exponents had a prior."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        x = sparse(rng, 2 * candidates, candidates)
+        y = 3 + np.exp(x @ rng.normal(0, 1, candidates) - 1) + rng.normal(0, 0.05, len(x))
+        train = slice(candidates + 8)
+        for positive in (False, True):
+            law = ExponentialLaw(np.random.default_rng(seed), positive=positive).fit(x[train], y[train])
+            assert ((law.predict(x) - y) ** 2).mean() < 2 * y.var()
+
+
+def sparse(rng, n, candidates):
+    """Mixtures of two or three candidates each, as swarms are drawn."""
+    x = np.zeros((n, candidates))
+    for row in x:
+        some = rng.choice(candidates, rng.integers(2, 4), replace=False)
+        row[some] = rng.dirichlet(np.ones(len(some)))
+    return x
 
 
 def test_runs_of_one_mixture_share_their_fold(rng):
