@@ -5,7 +5,7 @@ against what a table of that name must hold. Nothing is read before it is asked 
 models need.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -190,7 +190,7 @@ class Facts(Tables):
         """Return the token shares really trained on, (1−β)·general + β·α (DeMix 2.2); β is the study's, or `beta`."""
         return simplex.recipe(mixture, self.general, self.beta if beta is None else beta)
 
-    def between(self, start: str, end: str, shares: Sequence[float]) -> pd.DataFrame:
+    def between(self, start: str, end: str, shares: Iterable[float]) -> pd.DataFrame:
         """Return the mixtures of two candidates on the way from one to the other; rows are called by `end`'s share."""
         ends = self.corners.loc[[start, end]]
         return simplex.as_table({f"{w:.2f}": (1 - w) * ends.loc[start] + w * ends.loc[end] for w in shares})
