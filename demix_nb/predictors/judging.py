@@ -189,7 +189,7 @@ def _joined(parts: Mapping, index: list[str], columns: list[str]) -> pd.DataFram
 
 
 def _one(name: str, train: Scored, tests: Mapping[str, Scored], subset: int, rng: np.random.Generator) -> pd.DataFrame:
-    predictor = PREDICTORS[name].new(rng=rng)
+    predictor = replace(PREDICTORS[name], proven=0.0).new(rng=rng)
     try:
         predictor.fit(train)
         parts = {test: _judged(predictor.predict(scored.mixtures), scored) for test, scored in tests.items()}
