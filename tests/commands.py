@@ -12,8 +12,6 @@ import yaml
 
 REPOSITORY = Path(__file__).parent.parent
 ALONE = ("-p", "workers=1")  # a worker takes seconds to start, and other tests run beside
-FEW = ("n_seeds=1", "rounds=[6, 4, 2]", "trained_rounds=[6, 4]", 'transferred=["demix, merged", uniform]')
-LIGHT = tuple(part for option in FEW for part in ("-p", option))  # as many strategies, but once, in shorter searches
 SCORED = 40  # scores in the cache when the second kill comes: more than notebooks 01 and 02 make
 
 
@@ -62,17 +60,17 @@ def times(pattern: str, run_dir: Path) -> dict[Path, int]:
 
 
 def run_story(run_dir: Path) -> tuple[Path, str, dict[Path, int]]:
-    """Run the story at `smoke`, killed twice and then finished: with two workers in a notebook, then with one.
+    """Run the story at `smoke`, killed twice and then finished.
 
     Return its folder, what the finishing run printed, and what the killed ones had left: file → time of change.
     """
     left = {}
     Command(run_dir).kill_when(lambda: len(times("models/reference-*/training.json", run_dir)) >= 2)
     left["models"] = times("models/*/training.json", run_dir)
-    Command(run_dir, *ALONE).kill_when(lambda: len(times("cache/*.json", run_dir)) >= SCORED)
+    Command(run_dir).kill_when(lambda: len(times("cache/*.json", run_dir)) >= SCORED)
     left["models"] |= times("models/*/training.json", run_dir)
     left["scores"] = times("cache/*.json", run_dir)
-    return run_dir, Command(run_dir, *ALONE).finish(), left
+    return run_dir, Command(run_dir).finish(), left
 
 
 def run_study(story: Path, run_dir: Path) -> tuple[Path, str]:
@@ -80,5 +78,5 @@ def run_study(story: Path, run_dir: Path) -> tuple[Path, str]:
     shutil.copytree(story, run_dir, ignore=shutil.ignore_patterns("run.lock"))
     profiles = yaml.safe_load((REPOSITORY / "notebooks" / "profiles.yml").read_text(encoding="utf-8"))
     return run_dir, Command(
-        run_dir, *profiles["study"]["steps"], *ALONE, *LIGHT, "-p", f"results={run_dir / 'tables'}"
+        run_dir, *profiles["study"]["steps"], *ALONE, "-p", f"results={run_dir / 'tables'}"
     ).finish()

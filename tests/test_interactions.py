@@ -129,8 +129,8 @@ def test_planted_effects_are_significant_and_shuffled_ones_are_not(seen, rng):
 def test_pooled_draws_agree_with_many_permutations(seen, rng):
     noisy = Scored(seen.mixtures, seen.scores + rng.normal(0, 0.3, (120, 2)), TASKS)
     seen = interactions.scaled(noisy)
-    deals = interactions.permutation_null(ridge_effect, seen, permutations=749, rng=rng)
-    many, few = deals[:499], deals[499:]
+    deals = interactions.permutation_null(ridge_effect, seen, permutations=1499, rng=rng)
+    many, few = deals[:999], deals[999:]
     expected = interactions.significance(ridge_effect(seen), many)
     np.testing.assert_allclose(interactions.significance(ridge_effect(seen), few, pooled=True), expected, atol=0.06)
     assert interactions.significance(ridge_effect(seen), few[:9], pooled=True).min(axis=None) >= 1 / 19

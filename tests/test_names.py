@@ -129,9 +129,8 @@ class Story:
         learners = ["ridge", "gaussian_process"]
         self.keep("predictions", judge.predictions(learners))
         self.keep("coverage", judge.coverage(["gaussian_process"]))
-        self.keep("learning_curve", judge.learning_curve(learners, sizes=[14, 18], subsets=2))
-        self.tables["cross_validated"] = judge.cross_validated(learners[1:])  # ridge takes seconds, and is asked below
-        for question in ("held_out", "regret"):
+        self.keep("learning_curve", judge.learning_curve(learners, sizes=[14, 18], subsets=3))
+        for question in ("cross_validated", "held_out", "regret"):
             self.tables[question] = getattr(judge, question)(learners)
 
     def interact(self) -> None:

@@ -56,8 +56,7 @@ def test_a_second_run_does_nothing(story):
 def test_the_file_that_notebook_01_wrote_is_a_study_like_any_other(story, tmp_path):
     """In a copy of the story's folder: stamps of steps then name the file."""
     run_dir = shutil.copytree(story[0], tmp_path / "run", ignore=shutil.ignore_patterns("run.lock"))
-    few = ("-p", "learners=[gaussian_process]", "-p", "curve_sizes=[8]")
-    printed = Command(run_dir, "--study", str(run_dir / "study.yaml"), "04", *ALONE, *few).finish()
+    printed = Command(run_dir, "--study", str(run_dir / "study.yaml"), "04", *ALONE).finish()
     assert "04_regression" in printed and "01_components" not in printed
 
 

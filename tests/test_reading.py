@@ -478,7 +478,7 @@ def check_sentence(refusal, fault, cells):
 
 
 @pytest.mark.slow
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(tables())
 def test_a_random_table_is_read_to_its_values_or_refused_in_one_sentence(tmp_path_factory, made):
     counts, scale, fault, form, mark, packed, draw = made
@@ -500,7 +500,7 @@ def test_a_random_table_is_read_to_its_values_or_refused_in_one_sentence(tmp_pat
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(tables(), st.sampled_from([1.0, -1.0, 1e-12, 1e12]))
 def test_random_scores_are_read_to_their_values_or_refused_in_one_sentence(tmp_path_factory, made, factor):
     counts, scale, fault, form, mark, packed, draw = made

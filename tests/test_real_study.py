@@ -1,4 +1,4 @@
-"""A study of a real model that nobody here trained: two components of it, through notebooks 02 to 08."""
+"""A study of a real model that nobody here trained: three components of it, through notebooks 02 to 08."""
 
 import json
 
@@ -14,18 +14,20 @@ from demix_nb.lab import real_base
 pytestmark = [pytest.mark.notebooks, pytest.mark.slow]
 TEXTS = {
     "prose": "The river ran slowly past the old town, where people met on market days to talk about the harvest. ",
+    "maths": "Let x be a number such that 3x + 7 = 22. Then 3x = 15, and so x = 5. Therefore the answer is 5. ",
     "python": "def add(a, b):\n    return a + b\n\nfor i in range(10):\n    print(add(i, 2 * i))\n",
 }
 HELDOUT = {
     "prose": "A narrow road led from the village to the sea, and the fishermen walked down it in the dark.",
+    "maths": "Let n be even. Then n = 2k for some k, so n^2 = 4k^2, which is divisible by 4.",
     "python": "def total(items):\n    return sum(item.price for item in items)\n",
 }
-FEW = ("rounds=[10]", "learners=[ridge]", "methods=[linear, task_arithmetic]", "path_points=3")
+FEW = ("rounds=[12]", "methods=[linear, task_arithmetic]", "path_points=3")
 
 
 @pytest.fixture
 def study(tmp_path):
-    """A study file of two components, each four steps from the real base, with its own tokenizer."""
+    """A study file of three components, each four steps from the real base, with its own tokenizer."""
     base = prepared()
     (tmp_path / "text").mkdir()
     for name, text in TEXTS.items():
