@@ -39,7 +39,7 @@ def linear(seen: Scored, *, permutations: int, rng: np.random.Generator) -> pd.D
     helps. `q`: of `permutations` deals, see `significance`.
     """
     seen = scaled(seen)
-    ridge = replace(PREDICTORS["ridge"], proven=0).new(rng=rng).fit(seen)  # held against a null of its own
+    ridge = PREDICTORS["ridge"].judged.new(rng=rng).fit(seen)  # by a null of its own
     penalties = pd.Series({task: model.alpha_ for task, model in ridge.regressors.items()})
     effect = partial(linear_effects, penalties=penalties)
     null = permutation_null(effect, seen, permutations=permutations, rng=rng)
@@ -92,7 +92,7 @@ def edge(
     way[first], way[second] = 1 - share, share
     parts = []
     for name in names:
-        guess = PREDICTORS[name].new(rng=rng).fit(scaled(seen)).predict(way).scores
+        guess = PREDICTORS[name].judged.new(rng=rng).fit(scaled(seen)).predict(way).scores
         rows = long(guess.set_axis(share).rename_axis("share"), "predicted")
         parts.append(rows.reset_index().assign(predictor=name))
     table = pd.concat(parts).assign(first=first, second=second).set_index("first")

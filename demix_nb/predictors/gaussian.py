@@ -64,7 +64,7 @@ class Surface:
     ) -> tuple[Theta, float]:
         """Return the numbers of the highest posterior that all targets share, and minus its logarithm."""
         d, plane = self.z.shape[1], [] if self.gram is None else [(-10, 5)]
-        bounds = [(-8, 8)] * d + [(-4, 6), *plane, (-12, 1)]  # for targets of variance 1
+        bounds = [(-6, 8)] * d + [(-4, 6), *plane, (-12, 1)]  # for targets of variance 1
         settings = {"jac": True, "method": "L-BFGS-B", "bounds": bounds, "options": {"maxiter": steps}}
         found = [minimize(self.objective, start, (y, prior), **settings) for start in starts]
         best = min(found, key=lambda result: result.fun)
@@ -127,12 +127,12 @@ class Conditioned:
     def mean(self, z: ndarray, plane: ndarray | None = None) -> ndarray:
         return self._kernel(z, plane) @ self.weights
 
-    def spread(self, z: ndarray, plane: ndarray | None = None) -> ndarray:
+    def mean_and_spread(self, z: ndarray, plane: ndarray | None = None) -> tuple[ndarray, ndarray]:
         k = self._kernel(z, plane)
         explained = (k * cho_solve(self.factor, k.T).T).sum(axis=1)
         own = np.exp(self.theta[self.surface.z.shape[1]]) + np.exp(self.theta[-1])
         own = own if plane is None else own + np.exp(self.theta[-2]) * (plane**2).sum(axis=1)
-        return np.sqrt(np.maximum(own - explained, 1e-12))
+        return k @ self.weights, np.sqrt(np.maximum(own - explained, 1e-12))
 
 
 @dataclass
@@ -152,4 +152,4 @@ class GaussianProcess:
         return self.centre + self.scale * self.known.mean(np.sqrt(x))
 
     def spread(self, x: Mixtures) -> Scores:
-        return self.scale * self.known.spread(np.sqrt(x))
+        return self.scale * self.known.mean_and_spread(np.sqrt(x))[1]

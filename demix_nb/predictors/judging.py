@@ -62,13 +62,9 @@ class Judge:
         )
 
     def fitted(self, name: str) -> Predictor:
-        """Return the predictor fitted to all of `train`; the second time the same one.
-
-        It need not beat the mean out of fold before it speaks: it is held against the tests.
-        """
+        """Return the predictor fitted to all of `train`; the second time the same one."""
         if name not in self._fitted:
-            row = replace(PREDICTORS[name], proven=0.0)
-            self._fitted[name] = row.new(rng=self._rng(), n_jobs=self.n_jobs).fit(self.train)
+            self._fitted[name] = PREDICTORS[name].judged.new(rng=self._rng(), n_jobs=self.n_jobs).fit(self.train)
         return self._fitted[name]
 
     def cross_validated(self, names: Sequence[str]) -> pd.DataFrame:
@@ -101,8 +97,7 @@ class Judge:
     def shuffled(self, name: str) -> pd.DataFrame:
         """Return `errors` on the tests, index (test, task), after fitting scores dealt at random: ρ should be 0."""
         rng = self._rng()
-        row = replace(PREDICTORS[name], proven=0.0)
-        fitted = row.new(rng=self._rng(), n_jobs=self.n_jobs).fit(dealt(self.train, rng=rng))
+        fitted = PREDICTORS[name].judged.new(rng=self._rng(), n_jobs=self.n_jobs).fit(dealt(self.train, rng=rng))
         rows = {test: errors(fitted.predict(scored.mixtures), scored, rng=rng) for test, scored in self.tests.items()}
         return _joined(rows, ["test", "task"], ERRORS)
 
@@ -189,7 +184,7 @@ def _joined(parts: Mapping, index: list[str], columns: list[str]) -> pd.DataFram
 
 
 def _one(name: str, train: Scored, tests: Mapping[str, Scored], subset: int, rng: np.random.Generator) -> pd.DataFrame:
-    predictor = replace(PREDICTORS[name], proven=0.0).new(rng=rng)
+    predictor = PREDICTORS[name].judged.new(rng=rng)
     try:
         predictor.fit(train)
         parts = {test: _judged(predictor.predict(scored.mixtures), scored) for test, scored in tests.items()}

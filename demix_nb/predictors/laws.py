@@ -15,20 +15,48 @@ from scipy.optimize import minimize
 from demix_nb.predictors.regressor import FOLDS, Mixtures, Scores
 from demix_nb.store import Refusal
 
+PENALTIES = 10.0 ** np.arange(-3, 4)  # ℓ₂ weights, RegMix appendix E
 LEAN = 1.5  # standard deviation of the exponents around their mean; the papers have no such prior, ours is wide
 HUBER = 0.02  # where a residual stops counting squared, in units of the score; data mixing laws and OLMix alike
 
 
-def ridge(rng: np.random.Generator):
+@dataclass
+class Ridge:
     """Linear model, ℓ₂ weight by 5-fold cross-validation (RegMix appendix E).
 
-    Folds are shuffled, as rows may come in rounds; squared error, as the default R² is undefined for a fold of one row.
+    Folds are shuffled, as rows may come in rounds; the error is squared, as R² is undefined for a fold of one row. All
+    weights share one decomposition a fold: scikit-learn's, the tests' oracle, fits each anew. `missed`: the root of the
+    least error on the folds, in the score's unit.
     """
-    from sklearn.linear_model import RidgeCV  # here for the same reason as lightgbm in `trees`
-    from sklearn.model_selection import KFold
 
-    split = KFold(FOLDS, shuffle=True, random_state=int(rng.integers(2**31)))
-    return RidgeCV(alphas=10.0 ** np.arange(-3, 4), cv=split, scoring="neg_mean_squared_error")
+    rng: np.random.Generator
+
+    def __post_init__(self) -> None:
+        self.seed = int(self.rng.integers(2**31))
+
+    def fit(self, x: Mixtures, y: Scores) -> "Ridge":
+        order = np.random.RandomState(self.seed).permutation(len(y))
+        parts = [(np.setdiff1d(order, fold), fold) for fold in np.array_split(order, FOLDS)]
+        errors = np.mean([self._missed(x[rest], y[rest], x[fold], y[fold]) for rest, fold in parts], axis=0)
+        best = int(errors.argmin())
+        self.alpha_, self.missed = float(PENALTIES[best]), float(np.sqrt(errors[best]))
+        self.middle, self.centre = x.mean(axis=0), y.mean()
+        self.coef_ = self._slopes(x - self.middle, y - self.centre)[:, best]
+        return self
+
+    @staticmethod
+    def _slopes(x: ndarray, y: ndarray) -> ndarray:
+        """The coefficients under every penalty, candidate × penalty; rows and scores are centred."""
+        u, s, v = np.linalg.svd(x, full_matrices=False)
+        return v.T @ ((s * (u.T @ y))[:, None] / (s[:, None] ** 2 + PENALTIES))
+
+    def _missed(self, x: Mixtures, y: Scores, new: ndarray, truth: ndarray) -> ndarray:
+        """The squared error under every penalty on rows that were left out."""
+        guess = y.mean() + (new - x.mean(axis=0)) @ self._slopes(x - x.mean(axis=0), y - y.mean())
+        return ((guess - truth[:, None]) ** 2).mean(axis=0)
+
+    def predict(self, x: Mixtures) -> Scores:
+        return self.centre + (x - self.middle) @ self.coef_
 
 
 @dataclass
@@ -37,9 +65,9 @@ class ExponentialLaw:
 
     Data mixing laws (2403.16952): c + k·exp(t·α) with either sign of k; as Σα = 1, |k| is part of t. OLMix (2602.12237)
     is `positive`: e^c + exp(t·α), a law without a ceiling and with no floor below zero. What both lack is a prior on
-    t: where runs hold two candidates in sixty, exponents run away and predictions with them (half a swarm's fits were
-    off by ten variances). Here they are normal around their mean with deviation `LEAN`, the threshold being the noise;
-    a candidate that no run holds has the mean.
+    t: where runs hold two candidates in sixty, exponents run away and predictions with them. Here they
+    are normal around their mean with deviation `LEAN`, the threshold being the noise; a candidate that no run holds has
+    the mean.
     """
 
     rng: np.random.Generator

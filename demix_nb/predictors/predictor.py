@@ -19,8 +19,8 @@ import pandas as pd
 from demix_nb.mixtures import validate
 from demix_nb.parallel import fan_out
 from demix_nb.predictors.gaussian import GaussianProcess
-from demix_nb.predictors.laws import ExponentialLaw, ridge
-from demix_nb.predictors.regressor import FOLDS, deal_folds, held_out, learn
+from demix_nb.predictors.laws import ExponentialLaw, Ridge
+from demix_nb.predictors.regressor import FOLDS, deal_folds, learn
 from demix_nb.predictors.stack import Shared, Stack
 from demix_nb.predictors.trees import MIN_LEAF, SMALL_LEAF, BaggedLightGBM, LightGBM
 from demix_nb.scored import Scored
@@ -59,6 +59,11 @@ class Row:
         """Return the least number of runs of mixtures of so many candidates."""
         return max(self.least, ceil(self.per_parameter * (candidates + 2)))
 
+    @property
+    def judged(self) -> "Row":
+        """The same, which need not beat the mean before it speaks: whoever asks holds it against something."""
+        return replace(self, proven=0.0)
+
     def trusted(self, candidates: int) -> int:
         """Return the number of runs from which on it need not beat the mean out of fold before it is believed."""
         return max(self.needs(candidates), ceil(self.proven * (candidates + 2)))
@@ -88,10 +93,11 @@ class Predictor:
         streams = copy.deepcopy(self.rng).spawn(len(y))  # copied: fitting twice gives the same model twice
         common = (self.row.share(x, y.T, copy.deepcopy(self.rng)),) if self.row.share else ()
         given = [(*common, *([stream] if self.row.random else [])) for stream in streams]
-        sure = len(seen) >= self.row.trusted(len(seen.candidates))
-        calls = [(self.row.make, sure, x, column, *one) for column, one in zip(y, given, strict=True)]
+        calls = [(self.row.make, x, column, *one) for column, one in zip(y, given, strict=True)]
         learnt = dict(zip(seen.tasks.index, fan_out(_learnt, calls, n_jobs=self.n_jobs, ordered=True), strict=True))
         self.refused = {task: str(found) for task, found in learnt.items() if isinstance(found, Refusal)}
+        if len(seen) < self.row.trusted(len(seen.candidates)) and len(self.refused) < len(learnt):
+            self.refused |= self._unproven(seen.only([task for task in learnt if task not in self.refused]))
         if len(self.refused) == len(learnt):
             task, reason = next(iter(self.refused.items()))
             raise Refusal(f"{self.row.label}, {task!r}: {reason}")
@@ -109,6 +115,21 @@ class Predictor:
             able = [name for name, row in PREDICTORS.items() if row.needs(len(seen.candidates)) <= len(seen)]
             other = f" or take {able[0]!r}" if able else ""
             raise Refusal(f"{self.row.label} needs {needs} runs, not {len(seen)}; score more mixtures{other}")
+
+    def _unproven(self, seen: Scored) -> dict[str, str]:
+        """Return task → why, of those that are predicted out of fold no better than by their mean."""
+        told, other = f"{len(seen)} runs of {len(seen.candidates)} candidates", copy.copy(self)
+        try:
+            guess = out_of_fold(other, seen, rng=np.random.default_rng(0)).scores
+        except Refusal as refusal:
+            reason = f"{told} have to be held against their mean, and cannot: {refusal}"
+            return dict.fromkeys(seen.tasks.index, reason)
+        error = ((guess - seen.scores[list(guess)]) ** 2).mean() / seen.scores[list(guess)].var(ddof=0)
+        return other.refused | {
+            task: f"{told} are predicted out of fold no better than by their mean (squared error {times:.2f} of its); "
+            "score more mixtures"
+            for task, times in error[error >= 1].items()
+        }
 
     def predict(self, mixtures: pd.DataFrame) -> Scored:
         """Return the predicted means, on the tasks that `fit` learnt.
@@ -145,17 +166,10 @@ class Predictor:
         return pd.DataFrame(values, index=mixtures.index)
 
 
-def _learnt(make: Callable, sure: bool, x: np.ndarray, y: np.ndarray, *given: object) -> object:
+def _learnt(make: Callable, x: np.ndarray, y: np.ndarray, *given: object) -> object:
     """What learns one column, or the Refusal: one task that cannot be learnt keeps no other from it."""
     try:
-        found = learn(make, x, y, *given)
-        if not sure:
-            guess = found.held if hasattr(found, "held") else held_out(make, x, y, *given)
-            error = ((guess - y) ** 2).mean() / y.var()
-            if error >= 1:
-                raise Refusal(f"{len(y)} runs of {x.shape[1]} candidates are predicted out of fold no better than by "
-                              f"their mean (squared error {error:.2f} of its); score more mixtures")  # fmt: skip
-        return found
+        return learn(make, x, y, *given)
     except Refusal as refusal:
         return refusal
 
@@ -171,7 +185,7 @@ def out_of_fold(predictor: Predictor, seen: Scored, *, folds: int = FOLDS, rng: 
     predictor.refused = {}
     for k in range(folds):
         fitted = copy.deepcopy(predictor)
-        fitted.row = replace(predictor.row, proven=0.0)  # it is being held against the mean here
+        fitted.row = predictor.row.judged
         fitted.fit(seen.take(np.flatnonzero(fold != k)))
         predictor.refused |= fitted.refused
         parts.append(fitted.predict(seen.take(np.flatnonzero(fold == k)).mixtures).scores)
@@ -184,7 +198,7 @@ def out_of_fold(predictor: Predictor, seen: Scored, *, folds: int = FOLDS, rng: 
 
 
 PREDICTORS = {
-    "ridge": Row(ridge, "ridge", (0, (5, 1.5)), "RegMix (2407.01492) appendix E", random=True),
+    "ridge": Row(Ridge, "ridge", (0, (5, 1.5)), "RegMix (2407.01492) appendix E", random=True),
     "lightgbm_regmix": Row(
         partial(LightGBM, rounds=1000, learning_rate=0.01), "LightGBM (RegMix)", (0, (1.2, 1.2)),
         "RegMix (2407.01492) appendix E", least=2 * MIN_LEAF,

@@ -5,7 +5,6 @@ Here is what several of them share: folds that never part two runs of one mixtur
 to learn.
 """
 
-import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -21,9 +20,14 @@ Scores = Float[ndarray, " mixture"]  # one task, in its own unit
 FOLDS = 5  # of the inner cross-validation of ridge and stack; RegMix appendix E
 
 
+def constant(y: Scores) -> bool:
+    """Whether scores vary by no more than rounding."""
+    return bool(np.ptp(y) <= FLAT * np.abs(y).max())
+
+
 def learn(make: Callable, x: Mixtures, y: Scores, *given: object):
     """Return `make(*given)` fitted to one column; raises Refusal for a constant one, and what the regressor raises."""
-    if np.ptp(y) <= FLAT * np.abs(y).max():
+    if constant(y):
         raise Refusal(f"the score is constant over {len(y)} runs, there is nothing to learn; leave the task out")
     x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)  # a worker gets copies in C order: sums round alike
     return make(*given).fit(x, y)
@@ -38,14 +42,3 @@ def deal_folds(x: Mixtures, folds: int, rng: np.random.Generator) -> Int[ndarray
     if len(distinct) < folds:
         raise Refusal(f"{len(distinct)} distinct mixtures cannot fill {folds} folds; score more or take fewer folds")
     return (rng.permutation(len(distinct)) % folds)[group]
-
-
-def held_out(make: Callable, x: Mixtures, y: Scores, *given: object) -> Scores:
-    """Return what fits to four folds in five predict of the fifth; the folds are always the same.
-
-    Raises Refusal as `learn` and `deal_folds` do.
-    """
-    fold, guess = deal_folds(x, FOLDS, np.random.default_rng(0)), np.empty_like(y)
-    for k in range(FOLDS):
-        guess[fold == k] = learn(make, x[fold != k], y[fold != k], *copy.deepcopy(given)).predict(x[fold == k])
-    return guess

@@ -1,7 +1,7 @@
 """A stack: three opinions in one, weighted by how well each predicts what it has not seen.
 
-Which predictor suits is not known before; on twenty tables of trained runs no single one was best. So three are asked
-that err differently: a Gaussian process that believes this task alone; one whose scales all tasks share, over a plane;
+Which predictor suits is not known before, and what orders best need not choose best. So three are asked that err
+differently: a Gaussian process that believes this task alone; one whose scales all tasks share, over a plane;
 and a ridge, which orders worst and yet chooses well, as the best mixtures lie at the rim, where a surface falls back to
 the mean. A process takes the power of the shares and the warp of the scores under which the runs are likeliest.
 An opinion counts by 1/(squared error out of fold)², and the spread is scaled until it covers what was held out.
@@ -19,19 +19,20 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from demix_nb.predictors.gaussian import Conditioned, Prior, Surface, Theta
-from demix_nb.predictors.regressor import FOLDS, Mixtures, Scores, deal_folds
+from demix_nb.predictors.laws import Ridge
+from demix_nb.predictors.regressor import FOLDS, Mixtures, Scores, constant, deal_folds
 from demix_nb.predictors.warp import FORMS, Warp
-from demix_nb.runs import FLAT
 
 POWERS = (0.15, 0.25, 0.35, 0.5, 0.75)  # of the shares, that are tried
 MIDDLE = 0.35  # at which the warp is chosen
 MOST = 192  # rows that scales are learnt from; all rows are predicted from
 NEAR = 0.7  # standard deviation of a task's log w around what all tasks share
 BRIEF = 30  # steps of L-BFGS where the start is another fit's end
-PENALTIES = 10.0 ** np.arange(-3, 4)  # of the ridge: RegMix (2407.01492) appendix E
 REFIT = 20  # and where a fifth of the rows is left out
 SHY = 0.1  # least belief: a mean alone would order nothing
 BELIEF = 10.0  # runs that the processes' own spread counts for, against those held out
+
+Opinion = tuple[Scores, Scores]  # mean and standard deviation
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,12 @@ class Shared:
 
     @classmethod
     def learn(cls, x: Mixtures, y: Float[ndarray, "mixture task"], rng: np.random.Generator) -> "Shared":
-        """Learn from the tasks that vary, each with mean 0 and variance 1."""
+        """Learn from the tasks that vary over the rows, each with mean 0 and variance 1; all rows where none does."""
         rows = np.sort(rng.permutation(len(x))[:MOST])
-        some = y[rows][:, np.ptp(y[rows], axis=0) > FLAT * np.abs(y[rows]).max(axis=0)]
+        if not (some := _varying(y[rows])).shape[1]:
+            rows, some = np.arange(len(x)), _varying(y)
         if not some.shape[1]:
-            return cls(rows, {})
+            return cls(rows, {})  # there is nothing to learn, as each task will be told
         targets, thetas, starts = (some - some.mean(axis=0)) / some.std(axis=0), {}, None
         for power in POWERS:
             surface = _surface(x[rows], power, plane=True)
@@ -77,6 +79,10 @@ class Shared:
     def prior(self, power: float, columns: int) -> Prior:
         """A task's numbers lie near the common ones, the scales more so than the amplitudes."""
         return self.thetas[power], np.r_[np.full(columns, NEAR**-2), 0.25, 0.25, 0.05]
+
+
+def _varying(y: Float[ndarray, "mixture task"]) -> Float[ndarray, "mixture some"]:
+    return y[:, [not constant(column) for column in y.T]]
 
 
 def _surface(x: Mixtures, power: float, *, plane: bool) -> Surface:
@@ -97,8 +103,7 @@ class Process:
     def seen(self, x: Mixtures, y: Scores) -> "Process":
         """Let these rows speak, under the numbers that were found."""
         self.points, self.flat = Points.of(x, self.power), Points.of(x, 1.0)
-        surface = Surface(self.points(x), self.flat(x) if self.plane else None)
-        self.known: Conditioned = surface.conditioned(self.theta, self.warp(y))
+        self.known: Conditioned = _surface(x, self.power, plane=self.plane).conditioned(self.theta, self.warp(y))
         return self
 
     def again(self, x: Mixtures, y: Scores) -> "Process":
@@ -108,14 +113,16 @@ class Process:
         found = _found(surface, target, [self.theta], self.prior, REFIT)
         return Process(self.power, self.plane, self.warp, *found).seen(x, y)
 
-    def predict(self, x: Mixtures) -> Scores:
-        return self.warp.back(self.known.mean(self.points(x), self.flat(x) if self.plane else None))
+    def _at(self, x: Mixtures) -> tuple[ndarray, ndarray | None]:
+        return self.points(x), self.flat(x) if self.plane else None
 
-    def spread(self, x: Mixtures) -> Scores:
-        """Half of what lies between one standard deviation below and one above, on the scale of the scores."""
-        at = (self.points(x), self.flat(x) if self.plane else None)
-        mean, deviation = self.known.mean(*at), self.known.spread(*at)
-        return (self.warp.back(mean + deviation) - self.warp.back(mean - deviation)) / 2
+    def predict(self, x: Mixtures) -> Scores:
+        return self.warp.back(self.known.mean(*self._at(x)))
+
+    def opinion(self, x: Mixtures) -> Opinion:
+        """The spread is half of what lies between one deviation below and one above, on the scale of the scores."""
+        mean, deviation = self.known.mean_and_spread(*self._at(x))
+        return self.warp.back(mean), (self.warp.back(mean + deviation) - self.warp.back(mean - deviation)) / 2
 
 
 def _found(surface: Surface, target: Scores, starts: Sequence[Theta], prior: Prior, steps: int) -> tuple:
@@ -123,32 +130,24 @@ def _found(surface: Surface, target: Scores, starts: Sequence[Theta], prior: Pri
     return theta, prior, value
 
 
-class Ridge:
-    """A plane whose penalty is the one of `PENALTIES` with the least squared error on rows left out one by one.
+@dataclass
+class Plane:
+    """A ridge; its spread is what it missed in its own folds."""
 
-    Its spread is that error's root. In closed form: the error of row i is (y − ŷ)ᵢ/(1 − hᵢ), h the diagonal of the hat
-    matrix (Golub, Heath & Wahba 1979).
-    """
+    rng: np.random.Generator
 
-    def fit(self, x: Mixtures, y: Scores) -> "Ridge":
-        self.middle, self.centre = x.mean(axis=0), y.mean()
-        u, s, v = np.linalg.svd(x - self.middle, full_matrices=False)
-        turned, shrunk = u.T @ (y - self.centre), s[:, None] ** 2 / (s[:, None] ** 2 + PENALTIES)
-        fitted, hat = u @ (turned[:, None] * shrunk), u**2 @ shrunk + 1 / len(y)
-        left_out = (((y - self.centre)[:, None] - fitted) / np.maximum(1 - hat, 1e-9)) ** 2
-        best = int(left_out.mean(axis=0).argmin())
-        self.slope = v.T @ (turned * s / (s**2 + PENALTIES[best]))
-        self.missed = float(np.sqrt(left_out[:, best].mean()))
+    def seen(self, x: Mixtures, y: Scores) -> "Plane":
+        self.ridge = Ridge(self.rng).fit(x, y)
         return self
 
-    def again(self, x: Mixtures, y: Scores) -> "Ridge":
-        return Ridge().fit(x, y)
+    def again(self, x: Mixtures, y: Scores) -> "Plane":
+        return Plane(self.rng).seen(x, y)
 
     def predict(self, x: Mixtures) -> Scores:
-        return self.centre + (x - self.middle) @ self.slope
+        return self.ridge.predict(x)
 
-    def spread(self, x: Mixtures) -> Scores:
-        return np.full(len(x), self.missed)
+    def opinion(self, x: Mixtures) -> Opinion:
+        return self.predict(x), np.full(len(x), self.ridge.missed)
 
 
 @dataclass
@@ -156,8 +155,7 @@ class Stack:
     """Three opinions on one task, weighted by 1/(squared error out of fold)², with a spread that covers what was out.
 
     The two processes are one opinion, the mean of both, before it is held against the plane. What all say is drawn
-    towards the mean of the runs as far as that helped out of fold (`belief`): the order stays. `held`: what was
-    predicted of each run by fits that never saw it.
+    towards the mean of the runs as far as that helped out of fold (`belief`): the order stays.
     """
 
     shared: Shared
@@ -165,11 +163,11 @@ class Stack:
 
     def fit(self, x: Mixtures, y: Scores) -> "Stack":
         rows = self.shared.rows
-        if np.ptp(y[rows]) <= FLAT * np.abs(y[rows]).max():
+        if constant(y[rows]):
             rows = np.arange(len(y))
         together = self._together(x[rows], y[rows], y)
         alone = self._alone(x[rows], y[rows], together.warp)
-        self.members = [alone.seen(x, y), together.seen(x, y), Ridge().fit(x, y)]
+        self.members = [alone.seen(x, y), together.seen(x, y), Plane(self.rng).seen(x, y)]
         self._weigh(x, y)
         return self
 
@@ -199,16 +197,14 @@ class Stack:
         for k in range(FOLDS):
             train, test = fold != k, fold == k
             for row, member in enumerate(self.members):
-                other = member.again(x[train], y[train])
-                guess[row, test], spread[row, test] = other.predict(x[test]), other.spread(x[test])
+                guess[row, test], spread[row, test] = member.again(x[train], y[train]).opinion(x[test])
         curved = weights(((guess[:2] - y) ** 2).mean(axis=1))
         outer = weights(((np.stack([curved @ guess[:2], guess[2]]) - y) ** 2).mean(axis=1))
         self.weights = np.r_[outer[0] * curved, outer[1]]
         held, deviation = self._joined(guess, spread)
         self.centre, away = y.mean(), held - y.mean()
         self.belief = float(np.clip(away @ (y - self.centre) / max(away @ away, 1e-300), SHY, 1.0))
-        self.held = self.centre + self.belief * away
-        surprise = (((y - self.held) / deviation) ** 2).sum()
+        surprise = (((y - self.centre - self.belief * away) / deviation) ** 2).sum()
         self.wide = float(np.sqrt((BELIEF + surprise) / (BELIEF + len(y))))
 
     def _joined(self, means: ndarray, spreads: ndarray) -> tuple[ndarray, ndarray]:
@@ -221,7 +217,7 @@ class Stack:
         return self.centre + self.belief * (joint - self.centre)
 
     def spread(self, x: Mixtures) -> Scores:
-        means, spreads = (np.stack([getattr(one, what)(x) for one in self.members]) for what in ("predict", "spread"))
+        means, spreads = map(np.stack, zip(*(member.opinion(x) for member in self.members), strict=True))
         return self.wide * self._joined(means, spreads)[1]
 
 

@@ -13,8 +13,8 @@ task, `regret` of the predicted best, `regret_robust` of the best at its worse 9
 run nearest to the mean of the predicted top 8; `covered` share of runs in the 90 % interval; `error` and `worst`
 squared error by the variance of the task over the table, mean and largest of tasks; `refused` share of tasks.
 
-`--sequential`: ask and tell with the default, on the tasks' mean in standard deviations: the runs it needs for the
-regret that random runs reach with 64.
+`--sequential`: regret by the number of runs on the tasks' mean in standard deviations, the default having fitted random
+runs, maximin ones, or those that it asked for itself where mean − spread is lowest.
 """
 
 import argparse
@@ -31,17 +31,21 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from demix_nb import reading  # noqa: E402
+from demix_nb.decide import telling  # noqa: E402
 from demix_nb.intervals import bootstrap_interval, spearman  # noqa: E402
 from demix_nb.papers import regmix  # noqa: E402
 from demix_nb.parallel import fan_out  # noqa: E402
-from demix_nb.predictors import PREDICTORS  # noqa: E402
+from demix_nb.predictors import PREDICTORS, coverage, regret  # noqa: E402
 from demix_nb.scored import Scored  # noqa: E402
 from demix_nb.store import Refusal  # noqa: E402
 
 SIZES, QUICK = (16, 24, 32, 48, 64, 128), (24, 64)
 DRAWS, TASKS = 5, 6
 QUARTER, FEWEST, MOST = 0.25, 16, 128  # of the runs are a test set
-Z90 = 1.6448536  # half the width of a central 90 % interval, in standard deviations
+LEVEL = 0.9  # of the intervals whose coverage is told
+SLIGHT = 1e-2  # precision of the plane's prior in a D-optimal design
+FIRST, TURN, LONGEST = 12, 8, 64  # runs that a design by variance begins with, adds at a time, and has at most
+ASKED = 4  # runs that are asked for at a time
 QUANTILE, TOP = 1.2815516, 8  # of the robust choice: 90 %; of the average: runs
 MEAN = "the mean"
 DEFAULT = "stack"
@@ -105,54 +109,43 @@ def _scale(one: Scored, two: Scored) -> Scored | None:
     return replace(same, mixtures=same.mixtures[one.candidates]) if gap < 1e-6 else None
 
 
-# --- designs: an order of the rows, of which the first n are fitted
+# --- designs: (runs, n, draw) → the names of those that are fitted
 
 
-def random_order(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    return np.arange(n)
+def at_random(runs: Scored, n: int, draw: int) -> list[str]:
+    return runs.names[:n]  # they were dealt
 
 
-def maximin_order(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Each next row is the farthest, on √shares, from all that were taken; the most central comes first."""
-    z = np.sqrt(x)
-    gap, chosen = -np.linalg.norm(z - z.mean(axis=0), axis=1), []
-    for _ in range(n):
-        chosen.append(int(np.argmax(gap)))
-        fresh = np.linalg.norm(z - z[chosen[-1]], axis=1)
-        gap = fresh if len(chosen) == 1 else np.minimum(gap, fresh)
-        gap[chosen] = -np.inf
-    return np.array(chosen)
+def maximin(runs: Scored, n: int, draw: int) -> list[str]:
+    return list(telling(runs.mixtures, runs.mixtures.iloc[:0], n).index)
 
 
-def d_optimal_order(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Each next row is the one that a plane in √shares, with a slight prior, knows least about."""
-    z, chosen = np.sqrt(x) - np.sqrt(x).mean(axis=0), []
-    inverse = np.eye(z.shape[1]) / 1e-2
+def d_optimal(runs: Scored, n: int, draw: int) -> list[str]:
+    """Each next run is the one that a plane in √shares, with a slight prior, knows least about."""
+    z = np.sqrt(runs.mixtures.to_numpy())
+    z, chosen, inverse = z - z.mean(axis=0), [], np.eye(z.shape[1]) / SLIGHT
     for _ in range(n):
         doubt = np.einsum("ij,jk,ik->i", z, inverse, z)
         doubt[chosen] = -np.inf
         chosen.append(int(np.argmax(doubt)))
         turned = inverse @ z[chosen[-1]]
         inverse -= np.outer(turned, turned) / (1 + z[chosen[-1]] @ turned)
-    return np.array(chosen)
+    return [runs.names[i] for i in chosen]
 
 
-DESIGNS: dict[str, Callable] = {"random": random_order, "maximin": maximin_order, "d_optimal": d_optimal_order}
-
-
-def by_variance(runs: Scored, n: int, draw: int, step: int = 8) -> np.ndarray:
-    """Rows that the default is least sure of, in turns of `step`, after a dozen random ones."""
-    chosen = list(range(min(12, n)))
+def by_variance(runs: Scored, n: int, draw: int) -> list[str]:
+    """Those that the default is least sure of, in turns of `TURN`, after `FIRST` random ones."""
+    chosen = runs.names[: min(FIRST, n)]
     while len(chosen) < n:
-        fitted = PREDICTORS[DEFAULT].new(rng=np.random.default_rng(draw)).fit(runs.take(chosen))
-        doubt = (
-            (fitted.spread(runs.mixtures) / runs.scores[list(fitted.tasks.index)].std())
-            .mean(axis=1)
-            .to_numpy(copy=True)
-        )
-        doubt[chosen] = -np.inf
-        chosen += list(np.argsort(-doubt, kind="stable")[: min(step, n - len(chosen))])
-    return np.array(chosen)
+        fitted = PREDICTORS[DEFAULT].new(rng=np.random.default_rng(draw)).fit(runs.of(chosen))
+        doubt = (fitted.spread(runs.mixtures) / runs.scores[list(fitted.tasks.index)].std()).mean(axis=1)
+        chosen = chosen + list(doubt.drop(chosen).nlargest(min(TURN, n - len(chosen))).index)
+    return chosen
+
+
+DESIGNS: dict[str, Callable] = {
+    "random": at_random, "maximin": maximin, "d_optimal": d_optimal, "variance": by_variance,
+}  # fmt: skip
 
 
 # --- one fit, judged
@@ -160,62 +153,58 @@ def by_variance(runs: Scored, n: int, draw: int, step: int = 8) -> np.ndarray:
 
 def judged(
     table: str, predictor: str, design: str, train: Scored, tests: dict[str, Scored], draw: int, scale: pd.Series
-):
+) -> list[dict]:
     """Return a row per test set of one fit; `scale`: task → variance over the table."""
-    began, tasks = time.process_time(), list(train.tasks.index)
-    fitted, lost = None, tasks
+    began, fitted, lost = time.process_time(), None, list(train.tasks.index)
     if predictor != MEAN:
         try:
             fitted = PREDICTORS[predictor].new(rng=np.random.default_rng([draw, len(train)])).fit(train)
             lost = list(fitted.refused)
-        except Refusal:
+        except Refusal:  # of all tasks: each is predicted by the mean
             pass
+    facts = {"table": table, "design": design, "runs": len(train), "predictor": predictor, "draw": draw}
+    facts["refused"] = len(lost) / len(train.tasks)
     rows = []
     for name, test in tests.items():
-        guess = pd.DataFrame(dict.fromkeys(tasks, 0.0), index=test.mixtures.index) + train.scores.mean()
-        sure = fitted is None or PREDICTORS[predictor].spread
-        spread = pd.DataFrame(dict.fromkeys(tasks, 0.0), index=test.mixtures.index) + train.scores.std()
+        of_train = (train.scores.mean(), train.scores.std())
+        guess, spread = (pd.DataFrame(one.to_dict(), index=test.mixtures.index) for one in of_train)
         if fitted is not None:
             known = fitted.predict(test.mixtures).scores
             guess[list(known)] = known
-            if sure:
-                spread[list(known)] = fitted.spread(test.mixtures)
-        row = _measured(guess, spread if sure else None, test, tasks, scale)
-        seconds = time.process_time() - began
-        facts = {
-            "table": table,
-            "test": name,
-            "design": design,
-            "runs": len(train),
-            "predictor": predictor,
-            "draw": draw,
-        }
-        rows.append(facts | row | {"refused": len(lost) / len(tasks), "seconds": seconds})
+            spread = spread if PREDICTORS[predictor].spread else None
+        if fitted is not None and spread is not None:
+            spread[list(known)] = fitted.spread(test.mixtures)
+        row = measured(replace(test, scores=guess), spread, test, lost, scale)
+        rows.append({**facts, "test": name, **row, "seconds": time.process_time() - began})
     return rows
 
 
-def _measured(
-    guess: pd.DataFrame, spread: pd.DataFrame | None, test: Scored, tasks: list[str], scale: pd.Series
-) -> dict:
-    truth, found = test.scores[tasks], []
-    for task in tasks:
-        sign = -1.0 if test.tasks.loc[task, "higher_is_better"] else 1.0
-        y, mu = sign * truth[task].to_numpy(), sign * guess[task].to_numpy()
-        flat = np.ptp(mu) < 1e-12 * max(np.abs(mu).max(), 1e-12)
-        unit = y.std()
-        typical = (y.mean() - y.min()) / unit  # what a run drawn at random costs
-        lost = lambda pick: typical if flat else (y[pick] - y.min()) / unit  # noqa: E731, B023
-        one = {"rho": 0.0 if flat else spearman(mu, y), "regret": lost(np.argmin(mu))}
-        z = np.sqrt(test.mixtures.to_numpy())
-        middle = np.sqrt(test.mixtures.to_numpy()[np.argsort(mu, kind="stable")[:TOP]].mean(axis=0))
-        one["regret_average"] = lost(np.argmin(np.linalg.norm(z - middle, axis=1)))
-        if spread is not None:
-            s = spread[task].to_numpy()
-            one["regret_robust"] = lost(np.argmin(mu + QUANTILE * s))
-            one["covered"] = (np.abs(y - mu) <= Z90 * s).mean()
-        found.append(one | {"error": ((mu - y) ** 2).mean() / scale[task]})
-    means = pd.DataFrame(found).mean().to_dict()
-    return means | {"worst": max(one["error"] for one in found)}
+def measured(guess: Scored, spread: pd.DataFrame | None, test: Scored, lost: list[str], scale: pd.Series) -> dict:
+    """Return the measures as means over the tasks; those `lost` order nothing, and choose a run at random."""
+    sign = test.tasks["higher_is_better"].map({True: -1.0, False: 1.0})
+
+    def cost(scores: pd.DataFrame) -> float:
+        found = regret(replace(guess, scores=scores), test)
+        at_random = found.index.isin(lost)
+        return (found["regret"].where(~at_random, found["typical"]) / test.scores.std(ddof=0)).mean()
+
+    rho = {task: spearman(guess.scores[task].to_numpy(), test.scores[task].to_numpy()) for task in guess.scores}
+    error = ((guess.scores - test.scores) ** 2).mean() / scale
+    row = {"rho": pd.Series(rho).mask(pd.Series(rho).index.isin(lost), 0.0).fillna(0.0).mean()}
+    row |= {"regret": cost(guess.scores), "regret_average": cost(_from_the_middle(guess, sign))}
+    if spread is not None:
+        row["regret_robust"] = cost(guess.scores + QUANTILE * sign * spread)
+        row["covered"] = float(coverage(guess, spread, test).set_index("level").loc[LEVEL, "covered"])
+    return row | {"error": error.mean(), "worst": error.max()}
+
+
+def _from_the_middle(guess: Scored, sign: pd.Series) -> pd.DataFrame:
+    """Distance on √shares from the mean of the predicted `TOP`, signed as the tasks are: the nearest is chosen."""
+    shares, far = guess.mixtures.to_numpy(), {}
+    for task, scores in (sign * guess.scores).items():
+        middle = shares[scores.argsort(kind="stable")[:TOP]].mean(axis=0)
+        far[task] = sign[task] * np.linalg.norm(np.sqrt(shares) - np.sqrt(middle), axis=1)
+    return pd.DataFrame(far, index=guess.mixtures.index)
 
 
 def calls(tables: list[Table], predictors: Sequence[str], designs: Sequence[str], sizes: Sequence[int]) -> Iterator:
@@ -227,16 +216,11 @@ def calls(tables: list[Table], predictors: Sequence[str], designs: Sequence[str]
             for design in designs:
                 asked = [MEAN, *predictors] if design == "random" else [MEAN, DEFAULT]
                 for size in there:
-                    if design != "random" and size == len(pool):
-                        continue  # all designs are one
-                    if design == "variance":
-                        rows = by_variance(pool, size, draw) if size <= 64 else None
-                    else:
-                        rows = DESIGNS[design](pool.mixtures.to_numpy(), size, np.random.default_rng(draw))
-                    if rows is None:
-                        continue
+                    if (design != "random" and size == len(pool)) or (design == "variance" and size > LONGEST):
+                        continue  # of all runs there is one design
+                    some = pool.of(DESIGNS[design](pool, size, draw))
                     for predictor in asked:
-                        yield table.name, predictor, design, pool.take(rows), tests, draw, scale
+                        yield table.name, predictor, design, some, tests, draw, scale
 
 
 MEASURES = ("rho", "regret", "regret_robust", "regret_average", "covered", "error", "worst", "refused", "seconds")
@@ -261,46 +245,36 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 # --- ask and tell
 
 
-def level(runs: Scored, tasks: list[str]) -> pd.Series:
-    """The tasks' mean in standard deviations, lower is better."""
-    sign = runs.tasks.loc[tasks, "higher_is_better"].map({True: -1.0, False: 1.0})
-    return (sign * (runs.scores[tasks] - runs.scores[tasks].mean()) / runs.scores[tasks].std()).mean(axis=1)
-
-
 def sequential(table: Table, draw: int, sizes: Sequence[int]) -> list[dict]:
     """Regret of the predicted best of all runs, by size: random runs, maximin ones, and asking where it may be best."""
     pool = table.runs.take(np.random.default_rng([11, draw]).permutation(len(table.runs)))
-    value = level(pool, list(pool.tasks.index))
-    one = pd.DataFrame({"level": value})
-    facts = pool.tasks.iloc[:1].assign(family="level", unit="sd", higher_is_better=False).set_axis(["level"])
-    runs = Scored(pool.mixtures, one, facts.rename_axis("task"))
-    y, rows = value.to_numpy(), []
-
-    def fit(chosen: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            fitted = PREDICTORS[DEFAULT].new(rng=np.random.default_rng(draw)).fit(runs.take(chosen))
-        except Refusal:
-            return np.full(len(y), y[chosen].mean()), np.full(len(y), y[chosen].std())
-        mean = fitted.predict(runs.mixtures).scores["level"].to_numpy(copy=True)
-        spread = fitted.spread(runs.mixtures)["level"].to_numpy(copy=True)
-        mean[chosen], spread[chosen] = y[chosen], 0.0
-        return mean, spread
-
-    for how in ("random", "maximin", "asked"):
-        order = list((maximin_order if how != "random" else random_order)(
-            pool.mixtures.to_numpy(), max(sizes), np.random.default_rng(draw)))  # fmt: skip
-        chosen = order[:12]
+    one = pool.tasks.iloc[:1].assign(family="level", unit="sd", higher_is_better=False).set_axis(["level"])
+    runs = Scored(pool.mixtures, pool.level(pool).to_frame("level"), one.rename_axis("task"))
+    y, rows = runs.scores["level"], []
+    for how, design in (("random", at_random), ("maximin", maximin), ("asked", maximin)):
+        order = design(runs, max(sizes), draw)
+        chosen = order[:FIRST]
         for size in sizes:
             while how == "asked" and len(chosen) < size:
-                mean, spread = fit(chosen)
-                hope = mean - 1.0 * spread
-                hope[chosen] = np.inf
-                chosen += [int(i) for i in np.argsort(hope, kind="stable")[: min(4, size - len(chosen))]]
-            fitted = chosen if how == "asked" else order[:size]
-            mean, _ = fit(list(fitted))
-            regret = (y[int(np.argmin(mean))] - y.min()) / y.std()
-            rows.append({"table": table.name, "how": how, "runs": size, "draw": draw, "regret": regret})
+                mean, spread = _said(runs, chosen, draw)
+                chosen = chosen + list((mean - spread).drop(chosen).nsmallest(min(ASKED, size - len(chosen))).index)
+            mean, _ = _said(runs, chosen if how == "asked" else order[:size], draw)
+            found = {"regret": (y[mean.idxmin()] - y.min()) / y.std()}
+            rows.append({"table": table.name, "how": how, "runs": size, "draw": draw} | found)
     return rows
+
+
+def _said(runs: Scored, chosen: list[str], draw: int) -> tuple[pd.Series, pd.Series]:
+    """Mean and spread of every run by what is known of the chosen ones, which are known."""
+    known = runs.scores.loc[chosen, "level"]
+    try:
+        fitted = PREDICTORS[DEFAULT].new(rng=np.random.default_rng(draw)).fit(runs.of(chosen))
+        tables = fitted.predict(runs.mixtures).scores, fitted.spread(runs.mixtures)
+        mean, spread = (one["level"].copy() for one in tables)
+    except Refusal:
+        mean, spread = (pd.Series(value, runs.scores.index) for value in (known.mean(), known.std()))
+    mean[chosen], spread[chosen] = known, 0.0
+    return mean, spread
 
 
 def main() -> None:
@@ -313,7 +287,7 @@ def main() -> None:
     parser.add_argument("--designs", nargs="+", default=None)
     parser.add_argument("--sequential", action="store_true")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=None, help="folder for predictors_on_tables.csv and its figure")
+    parser.add_argument("--out", type=Path, default=None, help="folder for the table")
     given = parser.parse_args()
     tables = opened(given.folders, given.tasks // 2 if given.quick else given.tasks)
     began = time.perf_counter()
@@ -328,7 +302,7 @@ def main() -> None:
         print(found.pivot(index=["table", "how"], columns="runs", values="regret").round(3).to_string())
     else:
         known = list(PREDICTORS) if not given.quick else ["ridge", "gaussian_process", DEFAULT]
-        designs = given.designs or (["random", "maximin"] if given.quick else [*DESIGNS, "variance"])
+        designs = given.designs or (["random", "maximin"] if given.quick else [*DESIGNS])
         asked = list(
             calls(tables, given.predictors or known, designs, given.sizes or (QUICK if given.quick else SIZES))
         )

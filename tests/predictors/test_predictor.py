@@ -160,6 +160,7 @@ def test_rows_can_be_told_apart():
     for fact in ("label", "dash"):
         assert len({getattr(row, fact) for row in PREDICTORS.values()}) == len(PREDICTORS)
     assert all(row.paper for row in PREDICTORS.values())
+    assert [PREDICTORS["stack"].needs(k) for k in (4, 7, 17)] == [10, 10, 10]
     assert [PREDICTORS["log_linear"].needs(k) for k in (4, 7, 17)] == [6, 9, 19]
     assert [PREDICTORS["log_linear"].trusted(k) for k in (4, 7, 17)] == [24, 36, 76]
 
