@@ -37,7 +37,8 @@ class Row:
     `make(rng)`, or `make()` where it is not `random`, gives what learns one column; with `share`, `make(shared, rng)`
     gets what `share(x, y, rng)` learnt from all columns together. `dash` is that of its lines (matplotlib's). `least`
     runs it needs, and `per_parameter` for each of candidates + 2; below `proven` for each of them it must beat
-    the mean out of fold. `spread`: whether it says how sure it is.
+    the mean out of fold: 0 for what draws towards the mean by itself, as averages and processes do. `spread`: whether
+    it says how sure it is.
     """
 
     make: Callable
@@ -209,9 +210,9 @@ PREDICTORS = {
     ),
     "lightgbm_bagged": Row(
         BaggedLightGBM, "bagged LightGBM", (0, (5, 1.5, 1.2, 1.5)), "Breiman (1996)",
-        least=2 * SMALL_LEAF, spread=True, random=True,
+        least=2 * SMALL_LEAF, proven=0, spread=True, random=True,
     ),
-    "gaussian_process": Row(  # what it takes for noise draws it towards the mean, so does the stack's belief
+    "gaussian_process": Row(
         GaussianProcess, "Gaussian process", "-", "Rasmussen & Williams (2006)", proven=0, spread=True,
     ),
     "mixing_law": Row(

@@ -20,7 +20,7 @@ runs, maximin ones, or those that it asked for itself where mean − spread is l
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -207,20 +207,19 @@ def _from_the_middle(guess: Scored, sign: pd.Series) -> pd.DataFrame:
     return pd.DataFrame(far, index=guess.mixtures.index)
 
 
-def calls(tables: list[Table], predictors: Sequence[str], designs: Sequence[str], sizes: Sequence[int]) -> Iterator:
-    for table in tables:
-        scale = pd.concat([table.runs.scores, *([table.fixed.scores] if table.fixed is not None else [])]).var()
-        for draw in range(DRAWS):
-            pool, tests = table.dealt(draw)
-            there = sorted({min(size, len(pool)) for size in sizes})
-            for design in designs:
-                asked = [MEAN, *predictors] if design == "random" else [MEAN, DEFAULT]
-                for size in there:
-                    if (design != "random" and size == len(pool)) or (design == "variance" and size > LONGEST):
-                        continue  # of all runs there is one design
-                    some = pool.of(DESIGNS[design](pool, size, draw))
-                    for predictor in asked:
-                        yield table.name, predictor, design, some, tests, draw, scale
+def replayed(table: Table, draw: int, design: str, predictors: Sequence[str], sizes: Sequence[int]) -> list[dict]:
+    """Return a row per size, predictor and test set; a design of few runs is the beginning of one of many."""
+    scale = pd.concat([table.runs.scores, *([table.fixed.scores] if table.fixed is not None else [])]).var()
+    pool, tests = table.dealt(draw)
+    longest = LONGEST if design == "variance" else len(pool)
+    kept = sorted({min(size, len(pool)) for size in sizes if design == "random" or size < len(pool)})
+    kept = [size for size in kept if size <= longest]
+    order, rows = DESIGNS[design](pool, max(kept, default=0), draw), []
+    for size in kept:
+        some = pool.of(order[:size])
+        for predictor in (MEAN, *predictors):
+            rows += judged(table.name, predictor, design, some, tests, draw, scale)
+    return rows
 
 
 MEASURES = ("rho", "regret", "regret_robust", "regret_average", "covered", "error", "worst", "refused", "seconds")
@@ -277,6 +276,10 @@ def _said(runs: Scored, chosen: list[str], draw: int) -> tuple[pd.Series, pd.Ser
     return mean, spread
 
 
+def together(call: Callable, asked: list[tuple], workers: int) -> pd.DataFrame:
+    return pd.DataFrame([row for part in fan_out(call, asked, n_jobs=workers, ordered=True) for row in part])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folders", nargs="+", type=Path)
@@ -294,22 +297,21 @@ def main() -> None:
     if given.sequential:
         sizes = given.sizes or (12, 16, 24, 32, 48, 64)
         asked = [(table, draw, sizes) for table in tables for draw in range(DRAWS)]
-        rows = pd.DataFrame(
-            [row for part in fan_out(sequential, asked, n_jobs=given.workers, ordered=True) for row in part]
-        )
+        rows = together(sequential, asked, given.workers)
         found = rows.groupby(["table", "how", "runs"], sort=False)["regret"].mean().reset_index()
         name = "asked_on_tables"
         print(found.pivot(index=["table", "how"], columns="runs", values="regret").round(3).to_string())
     else:
         known = list(PREDICTORS) if not given.quick else ["ridge", "gaussian_process", DEFAULT]
-        designs = given.designs or (["random", "maximin"] if given.quick else [*DESIGNS])
-        asked = list(
-            calls(tables, given.predictors or known, designs, given.sizes or (QUICK if given.quick else SIZES))
-        )
-        asked.sort(key=lambda call: -len(call[3]) * len(call[3].candidates))
-        rows = pd.DataFrame(
-            [row for part in fan_out(judged, asked, n_jobs=given.workers, ordered=True) for row in part]
-        )
+        designs = given.designs or (["random", "maximin"] if given.quick else list(DESIGNS))
+        sizes, every = given.sizes or (QUICK if given.quick else SIZES), given.predictors or known
+        asked = [
+            (table, draw, design, every if design == "random" else [DEFAULT], sizes)
+            for design in designs  # all predictors first: they take longest
+            for table in sorted(tables, key=lambda one: -len(one.runs.candidates))
+            for draw in range(DRAWS)
+        ]
+        rows = together(replayed, asked, given.workers)
         found = summary(rows.sort_values(["table", "test", "design", "runs", "predictor", "draw"]))
         name = "predictors_on_tables"
         shown = ["rho", "regret", "covered", "error", "worst", "refused", "seconds"]
