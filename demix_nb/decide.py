@@ -2,9 +2,10 @@
 
 A search ends with a fitted predictor and a pool of fresh mixtures. DeMix averages the predicted best 128, which
 forgives the predictor what it gets wrong about any one of them; CLIMB takes the single best; MergeMix really scores the
-best and a few that differ from it, and believes that alone. Each is a row of `RULES`. A rule is a generator like a
-strategy: it may yield mixtures to be scored before it answers. What "best" means is an *objective*, by default the
-macro rank. Where a loss has a gradient, `optimise` follows it and needs neither predictor nor pool.
+best and a few that differ from it, and believes that alone; the careful take the best at its worse quantile. Each is a
+row of `RULES`, and what a row's choice costs is judged like a predictor's order (`predictors.appraisal`). A rule is a
+generator like a strategy: it may yield mixtures to be scored before it answers. What "best" means is an *objective*, by
+default the macro rank. Where a loss has a gradient, `optimise` follows it and needs neither predictor nor pool.
 
 Sources: DeMix (arXiv 2602.00747) 2.4 and 3; CLIMB (2504.13161); MergeMix (2601.17858) 3; MixMin (2502.10510). As in
 DeMix's code, one regressor per task is fitted and the predictions are ranked.
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
+from scipy.special import ndtri
 
 from demix_nb.mixtures import average, uniform
 from demix_nb.region import Region
@@ -23,6 +25,8 @@ from demix_nb.scored import Scored
 from demix_nb.store import Refusal
 
 TOP_K = 128  # predicted best mixtures averaged into the answer, DeMix 3
+AMONG = 8  # the most that are averaged where the answer must be one of a few runs that exist; the number is ours
+CAUTION = ndtri(0.9)  # standard deviations to the quantile that a careful rule looks at
 FINALISTS = 4  # α* and its runners-up that are really scored; the number is ours
 DISTINCT = 0.05  # share of the data in which two finalists differ at least: nearer ones would score alike
 CLOUD, CLOUDS = 500, (30, 100, 300, 1000, 3000)  # mixtures per cloud around the best, Dirichlet strength of each
@@ -163,6 +167,22 @@ def _verified(predictor, pool: pd.DataFrame, n: int, by: Objective) -> Search:
     return final.loc[by((yield final)).idxmin()]
 
 
+class Careful:
+    """A predictor that says of each score its worse 90 % quantile in place of its mean."""
+
+    def __init__(self, predictor) -> None:
+        self.predictor = predictor
+
+    def predict(self, mixtures: pd.DataFrame) -> Scored:
+        return at_worst(self.predictor.predict(mixtures), self.predictor.spread(mixtures))
+
+
+def at_worst(predicted: Scored, spread: pd.DataFrame) -> Scored:
+    """Return the predicted scores at their worse 90 % quantile; `spread`: standard deviations, mixture × task."""
+    sign = predicted.tasks["higher_is_better"].map({True: -1.0, False: 1.0})
+    return replace(predicted, scores=predicted.scores + CAUTION * sign * spread[list(predicted.scores)])
+
+
 @dataclass(frozen=True)
 class Rule:
     """How an answer is taken from a predictor and a pool: `take(predictor, pool, n, by)`, `n` mixtures by default."""
@@ -172,11 +192,25 @@ class Rule:
     label: str
     paper: str
     asks: bool = False  # whether mixtures are scored before the answer
+    careful: bool = False  # whether it looks at the worse 90 % quantile, for which a predictor needs a spread
+
+    def among(self, shares: np.ndarray, costs: np.ndarray) -> int:
+        """Return the row it would take where the answer is one of few runs, by their predicted costs: the nearest on
+        √shares to the mean of its best. Of a rule that asks, the one it would ask first.
+        """
+        top = np.argsort(costs, kind="stable")[: 1 if self.asks else min(self.n, AMONG)]
+        if len(top) == 1:
+            return int(top[0])
+        middle = shares[top].mean(axis=0)
+        return int(np.linalg.norm(np.sqrt(shares) - np.sqrt(middle), axis=1).argmin())
 
 
 RULES = {
     "average": Rule(_top, TOP_K, "mean of the predicted top", "DeMix (2602.00747) 3; RegMix (2407.01492) 3"),
     "single": Rule(_top, 1, "predicted best", "CLIMB (2504.13161)"),
+    "robust": Rule(
+        _top, 1, "best at its worse 90 % quantile", "robust optimisation (Ben-Tal et al. 2009)", careful=True
+    ),
     "verified": Rule(_verified, FINALISTS, "best of the finalists, really scored", "MergeMix (2601.17858)", asks=True),
 }
 
@@ -184,8 +218,9 @@ RULES = {
 def winner(rule: str, predictor, pool: pd.DataFrame, n: int | None = None, by: Objective = macro_rank) -> Search:
     """Return the search that ends in the answer of one of `RULES`, for `yield from`; `n`: None is the rule's own.
 
-    Raises Refusal for a rule that there is not.
+    Raises Refusal for a rule that there is not, and where a careful one meets a predictor without spread.
     """
     if rule not in RULES:
         raise Refusal(f"there is no rule {rule!r}; take one of {', '.join(RULES)}")
-    return RULES[rule].take(predictor, pool, n or RULES[rule].n, by)
+    row = RULES[rule]
+    return row.take(Careful(predictor) if row.careful else predictor, pool, n or row.n, by)

@@ -95,6 +95,12 @@ class Facts(Tables):
 
     # --- facts
 
+    def verdict(self, kind: str) -> str:
+        """What notebook 03 found of a kind of proxy: use, use with care, don't; not known without references."""
+        trust = self["trust"]
+        rows = trust[trust.index == kind]
+        return "not known" if rows.empty else "{verdict}: {because}".format(**rows.iloc[0])
+
     @cached_property
     def file(self) -> StudyFile:
         """What the study file says; raises Refusal where notebook 01 has not run and no file was given."""

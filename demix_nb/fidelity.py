@@ -232,11 +232,14 @@ def signal_to_noise(references: Scored, replicates: Scored) -> pd.DataFrame:
     return table.assign(ratio=table["signal"] / table["noise"].clip(lower=1e-12))
 
 
-def usable(tasks: pd.DataFrame, ratio: pd.Series, *, least: float) -> pd.DataFrame:
-    """Return the tasks that steer: those that are a target (column `target`, else all) and move enough.
+def usable(
+    tasks: pd.DataFrame, ratio: pd.Series, *, least: float, luck: pd.Series | None = None, most: float = 1.0
+) -> pd.DataFrame:
+    """Return the tasks that steer: those that are a target (column `target`, else all), move enough, can be predicted.
 
-    Enough is a signal-to-noise `ratio` of at least `least`, or one that is not known. Raises Refusal where no task is a
-    target, and for a family all of whose targets move too little.
+    Enough is a signal-to-noise `ratio` of at least `least`, or one that is not known; predictable is what chance would
+    order as well at `most` so often (`luck`), or nobody knows. Raises Refusal where no task is a target, where none is
+    predictable, and for a family all of whose targets move too little.
     """
     steers = tasks["target"].fillna(True).astype(bool) if "target" in tasks else pd.Series(True, tasks.index)
     if len(tasks) and not steers.any():
@@ -249,7 +252,13 @@ def usable(tasks: pd.DataFrame, ratio: pd.Series, *, least: float) -> pd.DataFra
             "between seeds; train longer, score more items (`limit`), set its tasks' `target` to false in the "
             "study file, or lower min_signal_to_noise"
         )
-    return kept
+    known = kept if luck is None else kept[~(luck.reindex(kept.index) > most)]
+    if len(kept) and known.empty:
+        raise Refusal(
+            f"none of {len(kept)} tasks is ordered out of fold better than chance orders it in {most:.0%} of cases; "
+            "score more mixtures, or raise max_luck"
+        )
+    return known
 
 
 def tokens_to_reach(report: pd.DataFrame, measure: str) -> pd.DataFrame:

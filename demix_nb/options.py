@@ -20,12 +20,20 @@ def _both(one: Any, other: Any) -> bool:
     return bool(one) == bool(other)
 
 
+def _knows_how_sure(rule: str, predictor: str) -> bool:
+    from demix_nb.decide import RULES  # imports scipy, as predictors do
+    from demix_nb.predictors import PREDICTORS
+
+    return not RULES[rule].careful or PREDICTORS[predictor].spread
+
+
 # what two options must be to each other
 TOGETHER: tuple[tuple[tuple[str, str], Callable[[Any, Any], bool], str], ...] = (
     (("hidden", "head_dim"), lambda hidden, head: hidden % head == 0, "give a multiple of head_dim"),
     (("n_replicates", "n_references"), lambda few, many: few <= many, "only references are trained twice"),
     (("steer", "suites"), lambda suite, suites: suite in suites, "let a suite steer that models are scored on"),
     (("top_k", "pool"), lambda top, pool: top <= pool, "no more can be averaged than are predicted"),
+    (("rule", "predictor"), _knows_how_sure, "a careful rule needs a predictor that says how sure it is"),
     (("max_epochs", "target_tokens"), _both, "they limit data together; give both or neither"),
 )  # fmt: skip
 OF_CANDIDATES = ("caps", "general", "spoilt", "parts")  # options that name candidates, of which they must be

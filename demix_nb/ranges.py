@@ -83,6 +83,12 @@ def _designs() -> Collection[str]:
     return DESIGNS
 
 
+def _rules() -> Collection[str]:
+    from demix_nb.decide import RULES  # as above
+
+    return RULES
+
+
 def _methods() -> Collection[str]:
     from demix_nb.merging import METHODS  # imports torch
 
@@ -169,6 +175,7 @@ TYPES: dict[str, Any] = {
     "trained_budgets": several(Part, "shares, above 0 and at most 1", 2),
     "searched": Size,
     "min_signal_to_noise": NotNegative,
+    "max_luck": Part,
     "n_mending": References,
     "component_budgets": Parts,
     "method_references": References,
@@ -187,6 +194,7 @@ TYPES: dict[str, Any] = {
     "repeats": Size,
     "pool": Size,
     "top_k": Size,
+    "rule": choice(_rules, "a rule for the answer"),
     "top": Size,
     "simulated": Size,
     "caps": Annotated[

@@ -50,6 +50,10 @@ SCHEMAS = {
     "curves": Schema("model", {"tokens": "int", "loss": "float"}, unique=False),
     "layers": Schema("layer", {}, numeric=True),
     "cosines": Schema("component", {}, numeric=True),
+    "appraised": Schema(
+        "table", {"test": "str", "design": "str", "runs": "int", "predictor": "str", "rho": "float"}, unique=False
+    ),
+    "asked": Schema("table", {"how": "str", "runs": "int", "regret": "float"}, unique=False),
     "learning": Schema("predictor", {"runs": "int", "test": "str"} | INTERVAL, unique=False),
     "predictions": Schema("mixture", PREDICTED | {"test": "str", "true": "float"}, unique=False),
     "coverage": Schema("predictor", {"level": "float", "covered": "float"}, unique=False),
@@ -105,6 +109,8 @@ TABLES = {  # name of a table → what it must hold; a name that is not here is 
     "cosines": "cosines",
     "learning_curve": "learning",
     "regmix_learning_curve": "learning",
+    "predictors_on_tables": "appraised",
+    "asked_on_tables": "asked",
     "predictions": "predictions",
     "regmix_predictions": "predictions",
     "coverage": "coverage",

@@ -153,8 +153,8 @@ class Opened(Facts):
 
     @cached_property
     def runs(self) -> Scored:
-        """The mixtures and scores that a study of tables is given."""
-        return given.runs(self.file, self.candidates)
+        """The mixtures and scores that a study of tables is given; none where there are models to be scored."""
+        return Scored.none(self.tasks, self.candidates) if self.opens else given.runs(self.file, self.candidates)
 
     def measure(self, models: Models) -> Scored:
         """Measure stored models on the suite, once ever; of those known by their scores alone, these are taken."""
@@ -224,12 +224,6 @@ class Study(Opened):
         """What stands behind the study's proxies: `references` that were really trained, or `none`."""
         return "references" if len(self["reference_scores"]) >= MIN_REFERENCES else "none"
 
-    def verdict(self, kind: str) -> str:
-        """What notebook 03 found of a kind of proxy: use, use with care, don't; not known without references."""
-        trust = self["trust"]
-        rows = trust[trust.index == kind]
-        return "not known" if rows.empty else "{verdict}: {because}".format(**rows.iloc[0])
-
     # --- proxies
 
     def proxy(self, kind: str, *, components: Models | None = None, **options: Any) -> Proxy:
@@ -250,6 +244,12 @@ class Study(Opened):
         return row.make(bank if row.needs_components else None, self.suite, self.store, **options)
 
     # --- what a predictor learns from
+
+    def luck(self, rng: np.random.Generator) -> pd.Series:
+        """Return `predictors.luck` of the runs given, by task: how often chance would order them as well."""
+        from demix_nb.predictors import luck
+
+        return luck(self.runs, rng=rng, n_jobs=self.n_jobs)
 
     def to_score(self, kind: str, rounds: Sequence[int], drawn: str = "uniform") -> dict[str, Any]:
         """Return a search's options: the rounds that are scored, none of runs given, which are there from the start.

@@ -17,7 +17,18 @@ from demix_nb.scored import describe
 from demix_nb.store import Refusal
 
 FACTS = ("family", "unit", "higher_is_better")  # of a task, that must be told
-MORE = ("items", "chance", "target", "version", "left_out", "metric", "suite", "ratio", "in_rank")  # that may be
+MORE = (
+    "items",
+    "chance",
+    "target",
+    "version",
+    "left_out",
+    "metric",
+    "suite",
+    "ratio",
+    "luck",
+    "in_rank",
+)  # that may be
 MORE += ("mode", "window", "filter", "cut")  # of tasks that models were measured on
 
 DIRECTIONS = {  # how a task's name ends, words parted by _ → whether higher is better
@@ -104,7 +115,7 @@ def _typed(cells: pd.DataFrame, file: str) -> pd.DataFrame:
                 raise Refusal(f"{file}: task {task!r}, column {name!r} holds {held}; write true or false")
             table[name] = told.astype(bool)
     table["items"], table["chance"] = 0, np.nan
-    for name in ("items", "chance", "left_out", "ratio", "window", "cut"):
+    for name in ("items", "chance", "left_out", "ratio", "luck", "window", "cut"):
         if name in cells and (filled := cells[name] != "").any():
             table.loc[filled, name] = sheets.numbers(cells.loc[filled, [name]], file)[name]
     others = {name: cells[name] for name in ("version", "metric", "suite", "mode", "filter") if name in cells}

@@ -1,5 +1,7 @@
 """What is predicted best comes first, every rule's answer is near the optimum, and gradients agree with a solver."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,6 +67,32 @@ def test_what_is_verified_is_believed_only_when_scored(pool):
     assert losses(finals)["g"].idxmin() != "optimum" and found.equals(finals.loc[losses(finals)["g"].idxmin()])
 
 
+def test_the_careful_take_what_is_good_even_at_its_worst(pool):
+    """The predicted best is the one that is least sure: another is chosen, for the worse end of either direction."""
+    favourite = decide.best(Known(), pool, 1).index[0]
+    for higher in (False, True):
+        sign = -1.0 if higher else 1.0
+        boastful = Known(lambda mixtures, sign=sign: sign * losses(mixtures), TASKS.assign(higher_is_better=higher))
+        boastful.spread = lambda mixtures: pd.DataFrame(
+            {task: np.where(mixtures.index == favourite, 9.0, 0.01) for task in TASKS.index}, mixtures.index
+        )
+        assert np.allclose(answer("single", boastful, pool, None), pool.loc[favourite])
+        found = answer("robust", boastful, pool, None)
+        assert np.allclose(found, decide.best(Known(), pool, 2).iloc[1])
+        at_worst = decide.at_worst(boastful.predict(pool), boastful.spread(pool)).scores
+        gap = sign * (at_worst - boastful.predict(pool).scores)
+        assert gap.loc[favourite].to_numpy() == pytest.approx(9 * 1.2816, rel=1e-4)
+
+
+def test_of_few_runs_a_rule_takes_one_near_the_mean_of_its_best():
+    shares = np.array([[0.0, 1.0], [0.2, 0.8], [0.45, 0.55], [0.8, 0.2], [1.0, 0.0]])
+    costs = np.array([2.0, 1.0, 1.5, 0.5, 9.0])
+    assert [decide.RULES[rule].among(shares, costs) for rule in ("single", "robust", "verified")] == [3, 3, 3]
+    one = replace(decide.RULES["average"], n=3).among(shares, costs)  # the best three: 3, 1, 2, whose mean is 0.48
+    assert one == 2
+    assert decide.RULES["average"].among(shares[:1], costs[:1]) == 0
+
+
 def test_finalists_lie_apart(pool):
     rows = decide.apart(decide.best(Known(), pool, len(pool)), 5)
     far = [(rows.loc[a] - rows.loc[b]).abs().sum() / 2 for a in rows.index for b in rows.index if a < b]
@@ -73,7 +101,7 @@ def test_finalists_lie_apart(pool):
 
 
 def test_there_is_no_other_rule(pool):
-    with pytest.raises(Refusal, match="no rule 'mean'; take one of average, single, verified"):
+    with pytest.raises(Refusal, match="no rule 'mean'; take one of average, single, robust, verified"):
         decide.winner("mean", Known(), pool)
 
 

@@ -119,6 +119,15 @@ def test_what_is_no_target_does_not_steer_and_what_is_not_known_does():
     assert fidelity.usable(TASKS.iloc[:0], RATIO, least=2).empty
 
 
+def test_what_chance_orders_as_well_does_not_steer():
+    luck = pd.Series({"g1": 0.4, "g2": 0.01, "m1": 0.3, "c1": np.nan})
+    assert list(fidelity.usable(TASKS, RATIO * np.nan, least=2, luck=luck, most=0.05).index) == ["g2", "c1"]
+    assert list(fidelity.usable(TASKS, RATIO * np.nan, least=2, luck=luck, most=1.0).index) == list(TASKS.index)
+    assert list(fidelity.usable(TASKS, RATIO, least=2, luck=luck, most=0.35).index) == ["m1", "c1"]
+    with pytest.raises(Refusal, match=r"none of 3 tasks is ordered out of fold better than chance .* raise max_luck"):
+        fidelity.usable(TASKS, RATIO, least=2, luck=luck.fillna(0.5), most=0.05)
+
+
 def test_a_task_that_the_proxies_lack_is_named(references, rng):
     with pytest.raises(Refusal, match="'m1' is missing"):
         fidelity.compare(references.only(["g1", "g2", "c1"]), references, rng=rng)

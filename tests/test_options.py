@@ -47,6 +47,8 @@ def test_every_declared_parameter_has_a_type_that_its_default_passes(name, shown
         ("02", "mixtures_file", "mine.csv", "mixtures_file is 'mine.csv'; it must be a file, and there is none"),
         ("05", "rounds", [], "rounds is .*it must be a list of whole numbers above 0, not empty"),
         ("05", "predictor", "rige", "predictor is 'rige'; did you mean ridge"),
+        ("05", "rule", "robst", "rule is 'robst'; did you mean robust"),
+        ("03", "max_luck", 0.0, "max_luck is 0.0; it must be a share, above 0 and at most 1"),
         ("05", "recommend", "mergd", "recommend is 'mergd'; did you mean merged"),
         ("05", "caps", {"code": 1.5}, "caps is .*largest shares, between 0 and 1"),
         ("05", "top_k", 30_000, "top_k is 30000, but pool is 20000"),
@@ -65,6 +67,12 @@ def test_every_declared_parameter_has_a_type_that_its_default_passes(name, shown
 def test_what_cannot_be_is_refused_by_name_with_the_remedy(step, name, value, message):
     with pytest.raises(Refusal, match=message):
         runner.plan([step], "laptop", {name: value})
+
+
+def test_a_careful_rule_needs_a_predictor_that_says_how_sure_it_is():
+    with pytest.raises(Refusal, match="rule is 'robust', but predictor is 'ridge'; a careful rule needs"):
+        runner.plan(["05"], "laptop", {"rule": "robust", "predictor": "ridge"})
+    runner.plan(["05"], "laptop", {"rule": "robust", "predictor": "gaussian_process"})
 
 
 def test_what_can_be_passes():

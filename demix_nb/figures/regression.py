@@ -5,6 +5,8 @@ Tables in, figure out; None where they hold too little to draw.
 Predictors have no colours: each has a dash, and its label at the line's end.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -110,6 +112,45 @@ def coverage(table: pd.DataFrame) -> Figure:
     last = table.groupby(level=0, sort=False)["covered"].last()
     marks.ends(axes, {"honest": 1.0} | last.rename(label).to_dict())
     return figure
+
+
+ON_TABLES = ("ridge", "lightgbm_demix", "mixing_law", "gaussian_process", "stack")  # more lines would hide each other
+ASKED = {"random": ":", "maximin": (0, (5, 1.5)), "asked": "-"}  # how runs were chosen → dash
+
+
+def on_tables(table: pd.DataFrame, asked: pd.DataFrame) -> Figure:
+    """ρ and regret by random runs fitted on public tables, grey: the mean; below, where the stack asked for its runs.
+
+    Regret is that of the predicted best, in standard deviations of the tests. Below, the stack learnt random runs,
+    those of a maximin design, or those that it asked for.
+
+    `table`: index table, columns test, design, runs, predictor, rho, regret single; `asked`: index table, columns how,
+    runs, regret; as `tests/benchmarks/tables.py` writes them.
+    """
+    own = table[(table["test"] == table.index) & (table["design"] == "random")]
+    names = list(own.groupby(level=0)["runs"].max().sort_values(kind="stable").index)
+    figure, grid = marks.canvas(3, len(names), height=7.2, sharex=True, sharey="row")
+    titles = ("Spearman's ρ, unseen runs", "regret, sd", "regret, sd")
+    for row, ylabel in zip(grid, titles, strict=True):
+        row[0].set_ylabel(ylabel)
+    for column, name in enumerate(names):
+        mine = own.loc[[name]].set_index("predictor")
+        for axes, measure in zip(grid[:2, column], ("rho", "regret single"), strict=True):
+            _lines(axes, mine, measure, {"the mean": "-"} | {known: dash(known) for known in ON_TABLES})
+        _lines(grid[2, column], asked.loc[[name]].set_index("how"), "regret", ASKED)
+        grid[0, column].set_title(name.replace("_", " "))
+        _runs(grid[2, column], "", sorted(set(mine["runs"])))
+    for row in grid:
+        last = {line.get_label(): line.get_ydata()[-1] for line in row[-1].lines}
+        marks.ends(row[-1], {label(name): height for name, height in last.items()})
+    return figure
+
+
+def _lines(axes: Axes, table: pd.DataFrame, measure: str, dashes: Mapping[str, object]) -> None:
+    for name in (name for name in dashes if name in table.index):
+        line = table.loc[[name]].set_index("runs").sort_index()[[measure]].set_axis(["value"], axis=1)
+        colour = INK if name in PREDICTORS or name in ASKED else GREY
+        marks.lines(axes, line, dash=dashes[name], marker=".", width=1.3, colour=colour, label=name)
 
 
 def effects(table: pd.DataFrame, *, kind: str, title: str = "", level: float = 0.05) -> Figure | None:

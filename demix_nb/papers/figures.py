@@ -31,6 +31,9 @@ FIGURES = {
     ),
     "regmix_pairs": Row(regression.pairs, ("regmix_pairs",), **REGMIX),
     "regmix_coverage": Row(regression.coverage, ("regmix_coverage",), **REGMIX),
+    "predictors_on_tables": Row(
+        regression.on_tables, ("predictors_on_tables", "asked_on_tables"), profile="tables", **REGMIX
+    ),
     "study_fidelity_cost": Row(pipeline.fidelity_cost, ("proxy_kinds",), **STUDY),
     "study_kinds": Row(figures_study.kinds, ("proxy_kinds",), **STUDY),
     "study_budgets": Row(figures_study.budgets, ("component_budgets",), **STUDY),

@@ -14,17 +14,20 @@ from math import ceil
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr
 
 from demix_nb.intervals import spearman
 from demix_nb.options import check
 from demix_nb.parallel import fan_out
-from demix_nb.predictors.measures import coverage, errors, long, over_subsets, regret
+from demix_nb.predictors.measures import APPRAISED, appraisal, coverage, errors, long, over_subsets, regret
 from demix_nb.predictors.predictor import PREDICTORS, Predictor, out_of_fold
 from demix_nb.predictors.regressor import FOLDS
 from demix_nb.scored import Scored, dealt
 from demix_nb.store import Refusal
 
 ERRORS = ["rho", "low", "high", "mse", "mae", "mean_mse"]  # columns of `errors`
+ASKED, QUICK = 192, ("ridge", "gaussian_process")  # mixtures and predictors that tell whether a task can be learnt
+UNLIKELY = 0.01  # a plane that chance would hardly equal needs no second opinion
 LEAST = 3  # mixtures of a test set: of two, any order is the right one half of the time
 
 
@@ -144,6 +147,15 @@ class Judge:
             tables[name] = coverage(fitted.predict(scored.mixtures), fitted.spread(scored.mixtures), scored)
         return _joined(tables, ["predictor", "row"], ["level", "covered"]).droplevel("row")
 
+    def appraisal(self, names: Sequence[str], test: str = "") -> pd.DataFrame:
+        """Return `appraisal` as means over the tasks on one test set, the first unless named; index predictor."""
+        scored, rows = self._test(test), {}
+        for name in names if scored is not None else ():
+            fitted, known = self.fitted(name), PREDICTORS[name].spread
+            spread = fitted.spread(scored.mixtures) if known else None
+            rows[name] = appraisal(fitted.predict(scored.mixtures), spread, scored).mean().to_frame().T
+        return _joined(rows, ["predictor", "row"], APPRAISED).droplevel("row")
+
     def regret(self, names: Sequence[str], test: str = "") -> pd.DataFrame:
         """Return `regret` of the choices on one test set, the first unless named; index (predictor, task)."""
         scored = self._test(test)
@@ -157,6 +169,26 @@ class Judge:
 
     def _rng(self) -> np.random.Generator:
         return copy.deepcopy(self.rng)
+
+
+def luck(seen: Scored, *, rng: np.random.Generator, n_jobs: int = 1) -> pd.Series:
+    """Return for each task how often chance would order mixtures as well as a quick predictor does out of fold.
+
+    1: what is seen tells nothing of what is not; that task would only add noise to a rank. A plane is asked first, and
+    where that may be luck, a surface; each on at most `ASKED` mixtures. Of too few to fill the folds it is not known:
+    NaN.
+    """
+    found, left = pd.Series(np.nan, seen.tasks.index, name="luck"), list(seen.tasks.index)
+    once = seen.averaged()
+    once = once.sample(min(len(once), ASKED), rng=rng)
+    for name in QUICK if len(once) > FOLDS else ():
+        rho = Judge(once.only(left), {}, rng, n_jobs).cross_validated([name])["rho"].droplevel("predictor")
+        tail = len(QUICK) * ndtr(-rho.fillna(-1.0) * np.sqrt(len(once) - 1))  # Spearman's ρ of nothing: 1/√(n − 1)
+        found[left] = np.fmin(found[left], np.minimum(tail, 1.0))
+        left = [task for task in left if found[task] > UNLIKELY]
+        if not left:
+            break
+    return found
 
 
 def check_enough(seen: Scored, names: Sequence[str], *, held: float = 0.0) -> None:

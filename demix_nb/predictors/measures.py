@@ -8,11 +8,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from demix_nb.decide import RULES, at_worst
 from demix_nb.intervals import bootstrap_interval, spearman
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
 
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)  # of the central intervals whose coverage is counted
+LEVEL = 0.9  # of those that are told in one number
+JUDGED = [name for name, row in RULES.items() if not row.asks]  # rules whose choice needs nothing but a predictor
+APPRAISED = ["rho", *(f"regret {rule}" for rule in JUDGED), "typical", "covered", "error"]  # columns of `appraisal`
 
 
 def errors(predicted: Scored, actual: Scored, *, rng: np.random.Generator) -> pd.DataFrame:
@@ -76,18 +80,42 @@ def lead(trials: pd.DataFrame, better: str, worse: str, runs: int, *, rng: np.ra
     return pd.DataFrame(rows).T.rename_axis("test")
 
 
-def regret(predicted: Scored, actual: Scored) -> pd.DataFrame:
-    """Return per task the run that the predictor would choose, its true rank (1 = best) and what the choice costs.
+def regret(predicted: Scored, actual: Scored, rule: str = "single", spread: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return per task the run that would be chosen by a row of `decide.RULES`, its true rank (1 = best), what it costs.
 
-    `regret` is in the score's unit; `typical` is what a run drawn at random costs on average.
+    `regret` is in the score's unit; `typical` is what a run drawn at random costs on average. `spread`: standard
+    deviations of what is predicted, which a careful rule needs.
     """
-    tasks = predicted.tasks.index
+    tasks, how = predicted.tasks.index, RULES[rule]
     sign = actual.tasks.loc[tasks, "higher_is_better"].map({True: -1.0, False: 1.0})
     truth = sign * actual.of(predicted.names).scores[tasks]
-    chosen = (sign * predicted.scores).idxmin()
+    costs = sign * (at_worst(predicted, spread) if how.careful else predicted).scores
+    shares = predicted.mixtures.to_numpy(float)
+    chosen = pd.Series({task: costs.index[how.among(shares, costs[task].to_numpy())] for task in tasks}, dtype=object)
     loss = pd.Series({task: truth.loc[chosen[task], task] for task in tasks})
     columns = {"chosen": chosen, "rank": (truth < loss).sum() + 1, "of": len(truth)}
     table = pd.DataFrame(columns | {"regret": loss - truth.min(), "typical": truth.mean() - truth.min()})
+    return table.rename_axis("task")
+
+
+def appraisal(predicted: Scored, spread: pd.DataFrame | None, actual: Scored) -> pd.DataFrame:
+    """Return per task what a predictor is worth: its order, what each rule's choice costs, how often its spread holds.
+
+    Columns: `rho`; `regret <rule>` for each row of `decide.RULES` that asks nothing and `typical`, what a run drawn at
+    random costs, in standard deviations of the actual scores; `covered`, the share of runs within the central interval
+    of 90 %; `error`, the squared error by their variance. Without `spread` what needs one is NaN.
+    """
+    truth = actual.of(predicted.names).scores[predicted.tasks.index]
+    size = truth.std(ddof=0)
+    table = pd.DataFrame({"rho": spearman(predicted.scores.to_numpy().T, truth.to_numpy().T)}, index=list(truth))
+    for rule in JUDGED:
+        known = spread is not None or not RULES[rule].careful
+        table[f"regret {rule}"] = regret(predicted, actual, rule, spread)["regret"] / size if known else np.nan
+    table["typical"] = regret(predicted, actual)["typical"] / size
+    off = truth - predicted.scores
+    known = spread is not None
+    table["covered"] = ((off / spread[list(truth)]).abs() <= ndtri((1 + LEVEL) / 2)).mean() if known else np.nan
+    table["error"] = (off**2).mean() / size**2
     return table.rename_axis("task")
 
 

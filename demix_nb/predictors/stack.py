@@ -1,10 +1,13 @@
-"""A stack: three opinions in one, weighted by how well each predicts what it has not seen.
+"""A stack: several opinions in one, weighted by how well each predicts what it has not seen.
 
 Which predictor suits is not known before, and what orders best need not choose best. So three are asked that err
 differently: a Gaussian process that believes this task alone; one whose scales all tasks share, over a plane;
 and a ridge, which orders worst and yet chooses well, as the best mixtures lie at the rim, where a surface falls back to
 the mean. A process takes the power of the shares and the warp of the scores under which the runs are likeliest.
 An opinion counts by 1/(squared error out of fold)², and the spread is scaled until it covers what was held out.
+
+Fewer runs than candidates know no plane, and hardly a power or a warp: none lies under the shared process, the ridge
+counts for less, and a plain process, on roots as they are, is asked too.
 
 Sources: van der Laan, Polley & Hubbard, Super Learner (2007), whose weights are fitted; ours are not, as two dozen runs
 tell three numbers badly. Scales that tasks share: Minka & Picard, Learning How to Learn is Learning with Point Sets
@@ -24,7 +27,7 @@ from demix_nb.predictors.regressor import FOLDS, Mixtures, Scores, constant, dea
 from demix_nb.predictors.warp import FORMS, Warp
 
 POWERS = (0.15, 0.25, 0.35, 0.5, 0.75)  # of the shares, that are tried
-MIDDLE = 0.35  # at which the warp is chosen
+MIDDLE, ROOT = 0.35, 0.5  # at which the warp is chosen; that of a plain process
 MOST = 192  # rows that scales are learnt from; all rows are predicted from
 NEAR = 0.7  # standard deviation of a task's log w around what all tasks share
 BRIEF = 30  # steps of L-BFGS where the start is another fit's end
@@ -54,9 +57,12 @@ class Points:
 
 @dataclass
 class Shared:
-    """What all tasks say together: the rows that scales are learnt from, and per power the numbers of a common fit."""
+    """What all tasks say together: the rows that scales are learnt from, whether they know a plane, and per power the
+    numbers of a common fit.
+    """
 
     rows: Int[ndarray, " row"]
+    plane: bool
     thetas: dict[float, Theta]
 
     @classmethod
@@ -66,19 +72,20 @@ class Shared:
         if not (some := _varying(y[rows])).shape[1]:
             rows, some = np.arange(len(x)), _varying(y)
         if not some.shape[1]:
-            return cls(rows, {})  # there is nothing to learn, as each task will be told
+            return cls(rows, False, {})  # there is nothing to learn, as each task will be told
         targets, thetas, starts = (some - some.mean(axis=0)) / some.std(axis=0), {}, None
+        plane = len(x) >= x.shape[1]
         for power in POWERS:
-            surface = _surface(x[rows], power, plane=True)
+            surface = _surface(x[rows], power, plane=plane)
             steps = 100 if starts is None else BRIEF
             prior = surface.wide[0], targets.shape[1] * surface.wide[1]  # all tasks count as one: they move together
             thetas[power], _ = surface.fit(targets, starts or surface.starts, prior, steps)
             starts = [thetas[power]]
-        return cls(rows, thetas)
+        return cls(rows, plane, thetas)
 
     def prior(self, power: float, columns: int) -> Prior:
         """A task's numbers lie near the common ones, the scales more so than the amplitudes."""
-        return self.thetas[power], np.r_[np.full(columns, NEAR**-2), 0.25, 0.25, 0.05]
+        return self.thetas[power], np.r_[np.full(columns, NEAR**-2), [0.25] * (1 + self.plane), 0.05]
 
 
 def _varying(y: Float[ndarray, "mixture task"]) -> Float[ndarray, "mixture some"]:
@@ -152,9 +159,9 @@ class Plane:
 
 @dataclass
 class Stack:
-    """Three opinions on one task, weighted by 1/(squared error out of fold)², with a spread that covers what was out.
+    """Opinions on one task, weighted by 1/(squared error out of fold)², with a spread that covers what was out.
 
-    The two processes are one opinion, the mean of both, before it is held against the plane. What all say is drawn
+    The processes are one opinion, their weighted mean, before it is held against the plane. What all say is drawn
     towards the mean of the runs as far as that helped out of fold (`belief`): the order stays.
     """
 
@@ -166,8 +173,10 @@ class Stack:
         if constant(y[rows]):
             rows = np.arange(len(y))
         together = self._together(x[rows], y[rows], y)
-        alone = self._alone(x[rows], y[rows], together.warp)
-        self.members = [alone.seen(x, y), together.seen(x, y), Plane(self.rng).seen(x, y)]
+        processes = [self._alone(x[rows], y[rows], together.warp, POWERS), together]
+        if not self.shared.plane:
+            processes.append(self._alone(x[rows], y[rows], Warp(*FORMS[0], y), (ROOT,)))
+        self.members = [*(one.seen(x, y) for one in processes), Plane(self.rng).seen(x, y)]
         self._weigh(x, y)
         return self
 
@@ -178,13 +187,14 @@ class Stack:
         return min((self._near(x, y, power, warp) for power in POWERS), key=lambda one: one.value)
 
     def _near(self, x: Mixtures, y: Scores, power: float, warp: Warp) -> Process:
-        surface, prior = _surface(x, power, plane=True), self.shared.prior(power, x.shape[1])
-        return Process(power, True, warp, *_found(surface, warp(y), [prior[0]], prior, BRIEF))
+        plane = self.shared.plane
+        surface, prior = _surface(x, power, plane=plane), self.shared.prior(power, x.shape[1])
+        return Process(power, plane, warp, *_found(surface, warp(y), [prior[0]], prior, BRIEF))
 
-    def _alone(self, x: Mixtures, y: Scores, warp: Warp) -> Process:
+    def _alone(self, x: Mixtures, y: Scores, warp: Warp, powers: Sequence[float]) -> Process:
         """The process that knows this task alone: the likeliest power."""
         found, starts = [], None
-        for power in POWERS:
+        for power in powers:
             surface = _surface(x, power, plane=False)
             fit = _found(surface, warp(y), starts or surface.starts, surface.wide, BRIEF if starts else 100)
             found.append(Process(power, False, warp, *fit))
@@ -198,9 +208,10 @@ class Stack:
             train, test = fold != k, fold == k
             for row, member in enumerate(self.members):
                 guess[row, test], spread[row, test] = member.again(x[train], y[train]).opinion(x[test])
-        curved = weights(((guess[:2] - y) ** 2).mean(axis=1))
-        outer = weights(((np.stack([curved @ guess[:2], guess[2]]) - y) ** 2).mean(axis=1))
-        self.weights = np.r_[outer[0] * curved, outer[1]]
+        curved = weights(((guess[:-1] - y) ** 2).mean(axis=1))
+        flat = weights(((np.stack([curved @ guess[:-1], guess[-1]]) - y) ** 2).mean(axis=1))[1]
+        flat *= min(1.0, len(y) / x.shape[1])  # a plane has as many numbers as candidates
+        self.weights = np.r_[(1 - flat) * curved, flat]
         held, deviation = self._joined(guess, spread)
         self.centre, away = y.mean(), held - y.mean()
         self.belief = float(np.clip(away @ (y - self.centre) / max(away @ away, 1e-300), SHY, 1.0))

@@ -8,13 +8,13 @@ Every draw deals the runs anew into a test set (a quarter, 16 to 128 mixtures; R
 for all predictors, designs and sizes, and runs to fit, of which a design takes 16, 24, … in its order. A task that a
 predictor refuses is predicted by the mean of what was fitted, as `the mean` is everywhere.
 
-Columns: `rho` mean over tasks of Spearman's ρ; regret of the run that would be chosen, in standard deviations of the
-task, `regret` of the predicted best, `regret_robust` of the best at its worse 90 % quantile, `regret_average` of the
-run nearest to the mean of the predicted top 8; `covered` share of runs in the 90 % interval; `error` and `worst`
-squared error by the variance of the task over the table, mean and largest of tasks; `refused` share of tasks.
+Columns: those of `predictors.appraisal` as means over the tasks (`rho`; `regret` of the run that a rule would choose,
+in standard deviations of the task: the predicted best, the one nearest to the mean of the predicted top 8, the best at
+its worse 90 % quantile; `covered` share of runs in the 90 % interval), but `error`, squared by the variance of the task
+over the table, and `worst`, its largest of tasks; `refused` share of tasks.
 
-`--sequential`: regret by the number of runs on the tasks' mean in standard deviations, the default having fitted random
-runs, maximin ones, or those that it asked for itself where mean − spread is lowest.
+Then, without `--quick`, regret by the number of runs on the tasks' mean in standard deviations, the default having
+fitted random runs, maximin ones, or those that it asked for itself where mean − spread is lowest.
 """
 
 import argparse
@@ -30,23 +30,23 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from demix_nb import reading  # noqa: E402
+from demix_nb import reading, store  # noqa: E402
 from demix_nb.decide import telling  # noqa: E402
-from demix_nb.intervals import bootstrap_interval, spearman  # noqa: E402
+from demix_nb.figures import gallery  # noqa: E402
+from demix_nb.intervals import bootstrap_interval  # noqa: E402
 from demix_nb.papers import regmix  # noqa: E402
 from demix_nb.parallel import fan_out  # noqa: E402
-from demix_nb.predictors import PREDICTORS, coverage, regret  # noqa: E402
+from demix_nb.predictors import PREDICTORS, appraisal  # noqa: E402
+from demix_nb.predictors.measures import JUDGED  # noqa: E402
 from demix_nb.scored import Scored  # noqa: E402
 from demix_nb.store import Refusal  # noqa: E402
 
 SIZES, QUICK = (16, 24, 32, 48, 64, 128), (24, 64)
 DRAWS, TASKS = 5, 6
 QUARTER, FEWEST, MOST = 0.25, 16, 128  # of the runs are a test set
-LEVEL = 0.9  # of the intervals whose coverage is told
 SLIGHT = 1e-2  # precision of the plane's prior in a D-optimal design
 FIRST, TURN, LONGEST = 12, 8, 64  # runs that a design by variance begins with, adds at a time, and has at most
-ASKED = 4  # runs that are asked for at a time
-QUANTILE, TOP = 1.2815516, 8  # of the robust choice: 90 %; of the average: runs
+ASKED, ASKED_SIZES = 4, (12, 16, 24, 32, 48, 64)  # runs that are asked for at a time; when regret is told
 MEAN = "the mean"
 DEFAULT = "stack"
 
@@ -181,30 +181,16 @@ def judged(
 
 def measured(guess: Scored, spread: pd.DataFrame | None, test: Scored, lost: list[str], scale: pd.Series) -> dict:
     """Return the measures as means over the tasks; those `lost` order nothing, and choose a run at random."""
-    sign = test.tasks["higher_is_better"].map({True: -1.0, False: 1.0})
-
-    def cost(scores: pd.DataFrame) -> float:
-        found = regret(replace(guess, scores=scores), test)
-        at_random = found.index.isin(lost)
-        return (found["regret"].where(~at_random, found["typical"]) / test.scores.std(ddof=0)).mean()
-
-    rho = {task: spearman(guess.scores[task].to_numpy(), test.scores[task].to_numpy()) for task in guess.scores}
-    error = ((guess.scores - test.scores) ** 2).mean() / scale
-    row = {"rho": pd.Series(rho).mask(pd.Series(rho).index.isin(lost), 0.0).fillna(0.0).mean()}
-    row |= {"regret": cost(guess.scores), "regret_average": cost(_from_the_middle(guess, sign))}
-    if spread is not None:
-        row["regret_robust"] = cost(guess.scores + QUANTILE * sign * spread)
-        row["covered"] = float(coverage(guess, spread, test).set_index("level").loc[LEVEL, "covered"])
-    return row | {"error": error.mean(), "worst": error.max()}
-
-
-def _from_the_middle(guess: Scored, sign: pd.Series) -> pd.DataFrame:
-    """Distance on √shares from the mean of the predicted `TOP`, signed as the tasks are: the nearest is chosen."""
-    shares, far = guess.mixtures.to_numpy(), {}
-    for task, scores in (sign * guess.scores).items():
-        middle = shares[scores.argsort(kind="stable")[:TOP]].mean(axis=0)
-        far[task] = sign[task] * np.linalg.norm(np.sqrt(shares) - np.sqrt(middle), axis=1)
-    return pd.DataFrame(far, index=guess.mixtures.index)
+    table = appraisal(guess, spread, test)
+    at_random = table.index.isin(lost)
+    for name in (name for name in table if name.startswith("regret")):
+        table[name] = table[name].where(~at_random, table["typical"])
+    table["rho"] = table["rho"].where(~at_random, 0.0).fillna(0.0)
+    table["error"] = ((guess.scores - test.scores) ** 2).mean() / scale
+    means = table.mean().drop("typical")
+    if spread is None:
+        means[["regret robust", "covered"]] = np.nan
+    return means.to_dict() | {"worst": table["error"].max()}
 
 
 def replayed(table: Table, draw: int, design: str, predictors: Sequence[str], sizes: Sequence[int]) -> list[dict]:
@@ -222,7 +208,7 @@ def replayed(table: Table, draw: int, design: str, predictors: Sequence[str], si
     return rows
 
 
-MEASURES = ("rho", "regret", "regret_robust", "regret_average", "covered", "error", "worst", "refused", "seconds")
+MEASURES = ("rho", *(f"regret {rule}" for rule in JUDGED), "covered", "error", "worst", "refused", "seconds")
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -232,11 +218,11 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         row = dict(zip(["table", "test", "design", "runs", "predictor"], key, strict=True)) | {"draws": len(group)}
         for measure in MEASURES:
             row[measure] = group[measure].max() if measure == "worst" else group[measure].mean()
-            if measure in ("rho", "regret") and len(group) > 2:
+            if measure in ("rho", "regret single") and len(group) > 2:
                 low, high = bootstrap_interval(
                     lambda a: a.mean(axis=-1), group[measure].to_numpy(), rng=np.random.default_rng(0)
                 )
-                row |= {f"{measure}_low": low, f"{measure}_high": high}
+                row |= {f"{measure.split()[0]} {end}": value for end, value in (("low", low), ("high", high))}
         found.append(row)
     return pd.DataFrame(found)
 
@@ -280,6 +266,29 @@ def together(call: Callable, asked: list[tuple], workers: int) -> pd.DataFrame:
     return pd.DataFrame([row for part in fan_out(call, asked, n_jobs=workers, ordered=True) for row in part])
 
 
+def fitted(tables: Sequence[Table], given: argparse.Namespace) -> pd.DataFrame:
+    """Replay every design and predictor; all predictors first: they take longest."""
+    known = list(PREDICTORS) if not given.quick else ["ridge", "gaussian_process", DEFAULT]
+    designs = given.designs or (["random", "maximin"] if given.quick else list(DESIGNS))
+    sizes, every = given.sizes or (QUICK if given.quick else SIZES), given.predictors or known
+    widest = sorted(tables, key=lambda one: -len(one.runs.candidates))
+    asked = [
+        (table, draw, design, every if design == "random" else [DEFAULT], sizes)
+        for design in designs
+        for table in widest
+        for draw in range(DRAWS)
+    ]
+    rows = together(replayed, asked, given.workers)
+    return summary(rows.sort_values(["table", "test", "design", "runs", "predictor", "draw"]))
+
+
+def asked_for(tables: Sequence[Table], given: argparse.Namespace) -> pd.DataFrame:
+    """Replay asking and telling: mean regret over draws."""
+    sizes = given.sizes or ASKED_SIZES
+    rows = together(sequential, [(table, draw, sizes) for table in tables for draw in range(DRAWS)], given.workers)
+    return rows.groupby(["table", "how", "runs"], sort=False)["regret"].mean().reset_index()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folders", nargs="+", type=Path)
@@ -288,39 +297,26 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=None)
     parser.add_argument("--predictors", nargs="+", default=None)
     parser.add_argument("--designs", nargs="+", default=None)
-    parser.add_argument("--sequential", action="store_true")
+    parser.add_argument("--sequential", action="store_true", help="this alone")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=None, help="folder for the table")
+    parser.add_argument("--out", type=Path, default=None, help="folder for the tables and the figure")
     given = parser.parse_args()
     tables = opened(given.folders, given.tasks // 2 if given.quick else given.tasks)
-    began = time.perf_counter()
-    if given.sequential:
-        sizes = given.sizes or (12, 16, 24, 32, 48, 64)
-        asked = [(table, draw, sizes) for table in tables for draw in range(DRAWS)]
-        rows = together(sequential, asked, given.workers)
-        found = rows.groupby(["table", "how", "runs"], sort=False)["regret"].mean().reset_index()
-        name = "asked_on_tables"
-        print(found.pivot(index=["table", "how"], columns="runs", values="regret").round(3).to_string())
-    else:
-        known = list(PREDICTORS) if not given.quick else ["ridge", "gaussian_process", DEFAULT]
-        designs = given.designs or (["random", "maximin"] if given.quick else list(DESIGNS))
-        sizes, every = given.sizes or (QUICK if given.quick else SIZES), given.predictors or known
-        asked = [
-            (table, draw, design, every if design == "random" else [DEFAULT], sizes)
-            for design in designs  # all predictors first: they take longest
-            for table in sorted(tables, key=lambda one: -len(one.runs.candidates))
-            for draw in range(DRAWS)
-        ]
-        rows = together(replayed, asked, given.workers)
-        found = summary(rows.sort_values(["table", "test", "design", "runs", "predictor", "draw"]))
-        name = "predictors_on_tables"
-        shown = ["rho", "regret", "covered", "error", "worst", "refused", "seconds"]
+    began, kept = time.perf_counter(), {}
+    if not given.sequential:
+        kept["predictors_on_tables"] = found = fitted(tables, given)
+        shown = ["rho", *(f"regret {rule}" for rule in JUDGED), "covered", "error", "worst", "refused", "seconds"]
         with pd.option_context("display.width", 200):
             print(found.set_index(["table", "test", "design", "runs", "predictor"])[shown].round(3).to_string())
-    print(f"{len(rows)} fits judged in {time.perf_counter() - began:.0f} s")
+    if given.sequential or not given.quick:
+        kept["asked_on_tables"] = found = asked_for(tables, given)
+        print(found.pivot(index=["table", "how"], columns="runs", values="regret").round(3).to_string())
+    print(f"{time.perf_counter() - began:.0f} s")
     if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
-        found.round(4).to_csv(given.out / f"{name}.csv", index=False)
+        for name, found in kept.items():
+            store.write(found.set_index("table").round(4), given.out / f"{name}.csv", store.schema_of(name))
+        if len(kept) == 2:
+            gallery.draw("predictors_on_tables", gallery.reader(given.out), given.out)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,19 @@ import pytest
 
 from demix_nb import store
 from demix_nb.intervals import spearman
-from demix_nb.predictors import PREDICTORS, Judge, check_enough, coverage, errors, lead, over_subsets, regret, unlearnt
+from demix_nb.predictors import (
+    PREDICTORS,
+    Judge,
+    appraisal,
+    check_enough,
+    coverage,
+    errors,
+    lead,
+    luck,
+    over_subsets,
+    regret,
+    unlearnt,
+)
 from demix_nb.region import Region
 from demix_nb.scored import Scored, describe
 from demix_nb.store import Refusal
@@ -150,6 +162,65 @@ def test_the_judge_knows_what_a_choice_costs(judge):
     assert row["regret"] == pytest.approx(truth[row["chosen"]] - truth.min()) and row["regret"] < row["typical"]
 
 
+def test_an_appraisal_by_hand():
+    names = [f"m{i}" for i in range(5)]
+    shares = pd.DataFrame({"web": [0.0, 0.2, 0.45, 0.8, 1.0]}, names).assign(math=lambda t: 1 - t["web"], code=0.0)
+    tasks = describe(["t"], unit="nats", higher_is_better=False)
+    truth = Scored(shares, pd.DataFrame({"t": [1.0, 2.0, 3.0, 4.0, 5.0]}, names), tasks)
+    guess = replace(truth, scores=pd.DataFrame({"t": [2.5, 2.0, 3.0, 4.0, 5.0]}, names))
+    spread = pd.DataFrame({"t": [0.5, 2.0, 0.1, 0.1, 0.1]}, names)  # m1 may be 4.6, m0 3.1, m2 3.1
+    row = appraisal(guess, spread, truth).loc["t"]
+    deviation = np.sqrt(2.0)
+    assert row["rho"] == pytest.approx(0.9)
+    assert row["regret single"] == pytest.approx(1 / deviation)  # m1
+    assert row["regret robust"] == pytest.approx(2 / deviation)  # m2, at 3.13, before m0 at 3.14
+    assert row["regret average"] == pytest.approx(2 / deviation)  # of all five the mean is 0.49, nearest m2
+    assert row["typical"] == pytest.approx(2 / deviation)
+    assert row["covered"] == pytest.approx(4 / 5)  # m0 is 1.5 off, 0.82 are allowed
+    assert row["error"] == pytest.approx((1.5**2 / 5) / 2)
+    alone = appraisal(guess, None, truth).loc["t"]
+    assert alone[["regret robust", "covered"]].isna().all()
+    pd.testing.assert_series_equal(alone.drop(["regret robust", "covered"]), row.drop(["regret robust", "covered"]))
+
+
+def test_the_judge_appraises_by_the_same_measures(judge):
+    table = judge.appraisal(["ridge", "gaussian_process"], "few")
+    process, test = judge.fitted("gaussian_process"), judge.tests["few"]
+    direct = appraisal(process.predict(test.mixtures), process.spread(test.mixtures), test).loc["loss"]
+    np.testing.assert_allclose(table.loc["gaussian_process"], direct)
+    regrets = judge.regret(["ridge"], "few")["regret"].item() / test.scores["loss"].std(ddof=0)
+    assert table.loc["ridge", "regret single"] == pytest.approx(regrets) and np.isnan(table.loc["ridge", "covered"])
+    assert 0 <= table.loc["gaussian_process", "covered"] <= 1
+
+
+# --- luck
+
+
+def noisy(rng, n: int) -> Scored:
+    """A task that a plane orders, one that only a surface does, twenty of noise alone, and one that is constant."""
+    shares = Region(NAMES).draw(n, rng=rng)
+    bowl = ((shares["math"] - shares["math"].mean()).abs() * 9).pow(2)
+    scores = pd.DataFrame({"plane": shares["web"] + rng.normal(0, 0.05, n), "bowl": bowl, "same": 1.0}, shares.index)
+    noise = pd.DataFrame(rng.normal(size=(n, 20)), shares.index, [f"noise{i}" for i in range(20)])
+    scores = pd.concat([scores, noise], axis=1)
+    return Scored(shares, scores, describe(scores.columns, unit="", higher_is_better=False))
+
+
+def test_luck_tells_what_can_be_learnt_from_noise(rng):
+    found = luck(noisy(rng, 60), rng=rng)
+    assert found["plane"] < 1e-4 and found["bowl"] < 1e-3 and found["same"] == 1
+    noise = found[[name for name in found.index if name.startswith("noise")]]
+    assert (noise <= 0.05).sum() <= 3 and found.between(0, 1).all()
+
+
+def test_luck_is_the_same_for_any_workers_and_not_known_of_nothing(rng):
+    seen = noisy(rng, 30).only(["bowl", "noise0"])
+    first, again = (luck(seen, rng=np.random.default_rng(1), n_jobs=jobs) for jobs in (1, 2))
+    pd.testing.assert_series_equal(first, again, check_exact=True)
+    assert luck(Scored.none(seen.tasks, NAMES), rng=rng).isna().all()
+    assert luck(seen.take(range(4)), rng=rng).isna().all(), "too few to be held out in turn"
+
+
 def test_coverage_of_an_honest_and_a_boastful_spread(rng):
     actual = pd.DataFrame(rng.normal(0, 1, (4000, 2)), [f"m{i}" for i in range(4000)], ["a", "b"])
     mean, spread = scored(actual * 0), actual * 0 + 1
@@ -246,6 +317,7 @@ QUESTIONS = {
     "learning_curve": lambda judge, names: judge.learning_curve(names, sizes=[12], subsets=3),
     "predictions": lambda judge, names: judge.predictions(names),
     "coverage": lambda judge, names: judge.coverage(names[1:]),
+    "appraisal": lambda judge, names: judge.appraisal(names),
     "regret": lambda judge, names: judge.regret(names),
 }
 
@@ -260,7 +332,7 @@ def test_without_a_test_set_every_answer_has_its_columns_and_no_rows(judge, ques
         assert list(nothing) == list(whole) or question == "trials", "whose order no file keeps"
 
 
-@pytest.mark.parametrize("question", ["held_out", "predictions", "coverage", "regret"])
+@pytest.mark.parametrize("question", ["held_out", "predictions", "coverage", "appraisal", "regret"])
 def test_whoever_is_not_asked_says_nothing(judge, question):
     assert QUESTIONS[question](judge, ()).empty
 

@@ -175,6 +175,18 @@ def test_a_stack_is_as_good_as_each_opinion_on_what_none_has_seen(rng):
     assert 0.82 < (np.abs(truth - stack.predict(new)) < 1.645 * stack.spread(new)).mean() < 0.98
 
 
+def test_fewer_runs_than_candidates_know_no_plane_and_a_plain_process_is_asked_too(rng):
+    """The plain one is on roots and unwarped, and the ridge has no more than runs / candidates of the weight."""
+    x, new = rng.dirichlet(np.full(30, 0.2), 20), rng.dirichlet(np.full(30, 0.2), 50)
+    y = x @ rng.normal(size=30) + rng.normal(0, 0.01, 20)
+    few, enough = stacked(x, y), stacked(x[:, :18] / x[:, :18].sum(axis=1, keepdims=True), y)
+    assert [one.plane for one in few.members[:-1]] == [False, False, False]
+    assert [one.plane for one in enough.members[:-1]] == [False, True]
+    assert few.weights[-1] <= 20 / 30 and few.weights.sum() == pytest.approx(1)
+    assert few.members[2].power == 0.5 and few.members[2].warp.c is None
+    assert spearman(few.members[2].predict(new), GaussianProcess().fit(x, y).predict(new)) > 0.9
+
+
 def test_a_stack_draws_noise_towards_its_mean_and_believes_what_is_clear(rng):
     x, new = rng.dirichlet(np.ones(8), 40), rng.dirichlet(np.ones(8), 200)
     noise, clear = (stacked(x, y) for y in (rng.normal(size=40), x @ rng.normal(size=8)))
