@@ -187,7 +187,8 @@ def rows(axes: Axes, names: Iterable) -> None:
 def ends(axes: Axes, at: Mapping[str, float]) -> None:
     """Write a label beside each line's end, `at` its height, spread so that none covers another."""
     low, high = axes.get_ylim()
-    gap = (high - low) * 1.25 * SMALL / 72 / (0.75 * axes.figure.get_figheight())
+    rows = axes.get_subplotspec().get_gridspec().nrows
+    gap = (high - low) * 1.25 * SMALL / 72 / (0.75 * axes.figure.get_figheight() / rows)
     names = sorted(at, key=at.get)
     heights = np.array([at[name] for name in names])
     for _ in range(200):  # push neighbours apart, evenly, until all have room

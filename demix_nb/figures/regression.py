@@ -6,6 +6,7 @@ Predictors have no colours: each has a dash, and its label at the line's end.
 """
 
 from collections.abc import Mapping
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -115,6 +116,7 @@ def coverage(table: pd.DataFrame) -> Figure:
 
 
 ON_TABLES = ("ridge", "lightgbm_demix", "mixing_law", "gaussian_process", "stack")  # more lines would hide each other
+TICKS = [16, 32, 64, 128]  # runs that are written below
 ASKED = {"random": ":", "maximin": (0, (5, 1.5)), "asked": "-"}  # how runs were chosen → dash
 
 
@@ -138,8 +140,8 @@ def on_tables(table: pd.DataFrame, asked: pd.DataFrame) -> Figure:
         for axes, measure in zip(grid[:2, column], ("rho", "regret single"), strict=True):
             _lines(axes, mine, measure, {"the mean": "-"} | {known: dash(known) for known in ON_TABLES})
         _lines(grid[2, column], asked.loc[[name]].set_index("how"), "regret", ASKED)
-        grid[0, column].set_title(name.replace("_", " "))
-        _runs(grid[2, column], "", sorted(set(mine["runs"])))
+        grid[0, column].set_title(fill(name.replace("_", " "), 14))
+        _runs(grid[2, column], "", TICKS)
     for row in grid:
         last = {line.get_label(): line.get_ydata()[-1] for line in row[-1].lines}
         marks.ends(row[-1], {label(name): height for name, height in last.items()})

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from demix_nb.fidelity import CEILING
+from demix_nb.figures import regression
 from demix_nb.figures.gallery import reader
 from demix_nb.figures.pipeline import kind_label
 from demix_nb.intervals import with_interval
@@ -66,6 +67,18 @@ def quality(models: pd.DataFrame) -> str:
     return markdown(["trained mixture", "macro rank", "place", "places by seed"], rows)
 
 
+def predictors(table: pd.DataFrame, runs: int = 64) -> str:
+    """Return ρ / regret of every predictor on each public table after `runs` random runs, or as many as there are."""
+    own = table[(table["test"] == table.index) & (table["design"] == "random") & (table["runs"] <= runs)]
+    own = own[own["runs"] == own.groupby(level=0)["runs"].transform("max")]
+    heads = [f"{name}, {mine['runs'].iloc[0]} runs" for name, mine in own.groupby(level=0, sort=False)]
+    rows = []
+    for name, mine in own.groupby("predictor", sort=False):
+        cells = [f"{row['rho']:.2f} / {row['regret single']:.2f}" for _, row in mine.iterrows()]
+        rows.append([regression.label(name), *cells])
+    return markdown(["predictor", *heads], rows)
+
+
 def seconds(run: pd.DataFrame) -> str:
     """Return how long each step took, where and from which commit."""
     rows = [[name, f"{row['seconds']:.0f}", str(row["machine"]), str(row["commit"])]
@@ -88,8 +101,8 @@ are 95 % bootstrap intervals, over mixtures for fidelity and over seeds for stra
 in [figures/README.md](figures/README.md), what was measured by hand in [LOG.md](LOG.md)."""
 
 
-def page(laptop: Read, study: Read) -> str:
-    """Return RESULTS.md from the committed tables of the two profiles."""
+def page(laptop: Read, study: Read, tables: Read) -> str:
+    """Return RESULTS.md from the committed tables of the two profiles and of the public tables."""
     parts = [
         HEAD,
         "## Which proxy to trust",
@@ -107,6 +120,12 @@ def page(laptop: Read, study: Read) -> str:
         "## A laptop's run",
         f"Profile `laptop`: {len(laptop('reference_mixtures'))} references. `demix-nb run && demix-nb figures`",
         *laptop_sections(laptop),
+        "## What predicts from few runs",
+        "Public tables of really trained runs, six tasks of each, five draws with test sets of their own: ρ / regret "
+        "of the predicted best in standard deviations. "
+        "`python -m tests.benchmarks.tables FOLDER… --out data/results/tables`",
+        predictors(tables("predictors_on_tables")),
+        "![Predictors on public tables](figures/predictors_on_tables.png)",
         "## How long it takes",
         "Profile `laptop`:",
         seconds(laptop("run")),
@@ -129,8 +148,8 @@ def laptop_sections(laptop: Read) -> list[str]:
 
 
 def write(results: Path, target: Path) -> Path:
-    """Write the page from the committed tables of both profiles, whole or not at all; returns the path."""
-    text = page(reader(results / "laptop"), reader(results / "study"))
+    """Write the page from the committed tables, whole or not at all; returns the path."""
+    text = page(*(reader(results / name) for name in ("laptop", "study", "tables")))
     with atomic(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
     target.chmod(0o644)

@@ -15,12 +15,25 @@ def test_the_committed_page_is_current(tmp_path):
 
 
 def test_a_changed_table_changes_the_page():
-    laptop, study = reader(RESULTS / "laptop"), reader(RESULTS / "study")
+    laptop, study, tables = (reader(RESULTS / name) for name in ("laptop", "study", "tables"))
 
     def other(name: str) -> pd.DataFrame:
         return study(name).assign(value=0.123) if name == "proxy_kinds" else study(name)
 
-    assert "0.12 [" in results.page(laptop, other) and results.page(laptop, other) != results.page(laptop, study)
+    changed = results.page(laptop, other, tables)
+    assert "0.12 [" in changed and changed != results.page(laptop, study, tables)
+
+
+def test_predictors_are_told_after_as_many_runs_as_were_asked_or_as_there_are():
+    table = reader(RESULTS / "tables")("predictors_on_tables")
+    head, _, *rows = results.predictors(table).splitlines()
+    sizes = [int(cell.split(", ")[1].split()[0]) for cell in head.split("|")[2:-1]]
+    assert sizes == [table.loc[[name]].query("runs <= 64")["runs"].max() for name in pd.unique(table.index)]
+    row = next(row for row in rows if row.startswith("| stack |")).split("|")[2:-1]
+    own = table.query("predictor == 'stack' and design == 'random'")
+    for size, name, cell in zip(sizes, pd.unique(table.index), row, strict=True):
+        known = own[(own.index == name) & (own["test"] == name) & (own["runs"] == size)].iloc[0]
+        assert cell.strip() == f"{known['rho']:.2f} / {known['regret single']:.2f}"
 
 
 def test_every_kind_and_every_strategy_has_its_row():
