@@ -35,10 +35,10 @@ class Row:
     """All there is to know about a predictor.
 
     `make(rng)`, or `make()` where it is not `random`, gives what learns one column; with `share`, `make(shared, rng)`
-    gets what `share(x, y, rng)` learnt from all columns together. `dash` is that of its lines (matplotlib's). `least`
-    runs it needs, and `per_parameter` for each of candidates + 2; below `proven` for each of them it must beat
-    the mean out of fold: 0 for what draws towards the mean by itself, as averages and processes do. `spread`: whether
-    it says how sure it is.
+    gets what `share(x, y, rng)` learnt from all columns together, and `settle` what was learnt of each. `dash` is that
+    of its lines (matplotlib's). `least` runs it needs, and `per_parameter` for each of candidates + 2; below `proven`
+    for each of them it must beat the mean out of fold: 0 for what draws towards the mean by itself, as averages and
+    processes do. `spread`: whether it says how sure it is.
     """
 
     make: Callable
@@ -51,6 +51,7 @@ class Row:
     spread: bool = False
     random: bool = False
     share: Callable | None = None
+    settle: Callable | None = None
 
     def new(self, *, rng: np.random.Generator, n_jobs: int = 1) -> "Predictor":
         """Return one that has learnt nothing yet."""
@@ -103,6 +104,8 @@ class Predictor:
             task, reason = next(iter(self.refused.items()))
             raise Refusal(f"{self.row.label}, {task!r}: {reason}")
         self.regressors = {task: found for task, found in learnt.items() if task not in self.refused}
+        if self.row.settle:
+            self.row.settle(list(self.regressors.values()))
         self.ends = {task: (column.min(), column.max()) for task, column in zip(seen.tasks.index, y, strict=True)}
         self.candidates, self.tasks = seen.candidates, seen.tasks.loc[list(self.regressors)]
         return self
@@ -225,6 +228,6 @@ PREDICTORS = {
     ),
     "stack": Row(
         Stack, "stack", (0, (3, 1, 1, 1, 1, 1)), "van der Laan et al. (2007)", least=2 * FOLDS, proven=0, spread=True,
-        random=True, share=Shared.learn,
+        random=True, share=Shared.learn, settle=Stack.settle,
     ),
 }  # fmt: skip

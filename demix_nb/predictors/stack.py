@@ -33,6 +33,7 @@ NEAR = 0.7  # standard deviation of a task's log w around what all tasks share
 BRIEF = 30  # steps of L-BFGS where the start is another fit's end
 REFIT = 20  # and where a fifth of the rows is left out
 SHY = 0.1  # least belief: a mean alone would order nothing
+LEAST = 1e-12  # of the variance: no error is less
 BELIEF = 10.0  # runs that the processes' own spread counts for, against those held out
 
 Opinion = tuple[Scores, Scores]  # mean and standard deviation
@@ -161,7 +162,8 @@ class Plane:
 class Stack:
     """Opinions on one task, weighted by 1/(squared error out of fold)², with a spread that covers what was out.
 
-    The processes are one opinion, their weighted mean, before it is held against the plane. What all say is drawn
+    The processes are one opinion, their weighted mean, before it is held against the plane; two dozen runs of one task
+    tell hardly which is nearer, so the errors of all tasks count as much as its own (`settle`). What all say is drawn
     towards the mean of the runs as far as that helped out of fold (`belief`): the order stays.
     """
 
@@ -177,7 +179,9 @@ class Stack:
         if not self.shared.plane:
             processes.append(self._alone(x[rows], y[rows], Warp(*FORMS[0], y), (ROOT,)))
         self.members = [*(one.seen(x, y) for one in processes), Plane(self.rng).seen(x, y)]
-        self._weigh(x, y)
+        self.centre, self.seen = y.mean(), y
+        self._hold_out(x, y)
+        self.weigh(self.errors)
         return self
 
     def _together(self, x: Mixtures, y: Scores, every: Scores) -> Process:
@@ -201,22 +205,35 @@ class Stack:
             starts = [fit[0]]
         return min(found, key=lambda one: one.value)
 
-    def _weigh(self, x: Mixtures, y: Scores) -> None:
+    def _hold_out(self, x: Mixtures, y: Scores) -> None:
+        """What each opinion says of runs it has not seen; the processes are weighted."""
         fold = deal_folds(x, FOLDS, self.rng)
-        guess, spread = (np.empty((len(self.members), len(y))) for _ in range(2))
+        self.guess, self.doubt = (np.empty((len(self.members), len(y))) for _ in range(2))
         for k in range(FOLDS):
             train, test = fold != k, fold == k
             for row, member in enumerate(self.members):
-                guess[row, test], spread[row, test] = member.again(x[train], y[train]).opinion(x[test])
-        curved = weights(((guess[:-1] - y) ** 2).mean(axis=1))
-        flat = weights(((np.stack([curved @ guess[:-1], guess[-1]]) - y) ** 2).mean(axis=1))[1]
-        flat *= min(1.0, len(y) / x.shape[1])  # a plane has as many numbers as candidates
-        self.weights = np.r_[(1 - flat) * curved, flat]
-        held, deviation = self._joined(guess, spread)
-        self.centre, away = y.mean(), held - y.mean()
-        self.belief = float(np.clip(away @ (y - self.centre) / max(away @ away, 1e-300), SHY, 1.0))
-        surprise = (((y - self.centre - self.belief * away) / deviation) ** 2).sum()
-        self.wide = float(np.sqrt((BELIEF + surprise) / (BELIEF + len(y))))
+                self.guess[row, test], self.doubt[row, test] = member.again(x[train], y[train]).opinion(x[test])
+        self.curved = weights(((self.guess[:-1] - y) ** 2).mean(axis=1))
+        both = np.stack([self.curved @ self.guess[:-1], self.guess[-1]])
+        self.errors = np.log(np.maximum(((both - y) ** 2).mean(axis=1) / y.var(), LEAST))
+        self.determined = min(1.0, len(y) / x.shape[1])  # a plane has as many numbers as candidates
+
+    @staticmethod
+    def settle(stacks: Sequence["Stack"]) -> None:
+        """Weigh the opinions of several tasks on the same runs."""
+        common = np.mean([stack.errors for stack in stacks], axis=0)
+        for stack in stacks:
+            stack.weigh((stack.errors + common) / 2)
+
+    def weigh(self, errors: Float[ndarray, " opinion"]) -> None:
+        """Weigh the processes and the plane by the logarithms of their errors, and scale what they say together."""
+        flat = weights(np.exp(errors))[1] * self.determined
+        self.weights = np.r_[(1 - flat) * self.curved, flat]
+        held, deviation = self._joined(self.guess, self.doubt)
+        away = held - self.centre
+        self.belief = float(np.clip(away @ (self.seen - self.centre) / max(away @ away, 1e-300), SHY, 1.0))
+        surprise = (((self.seen - self.centre - self.belief * away) / deviation) ** 2).sum()
+        self.wide = float(np.sqrt((BELIEF + surprise) / (BELIEF + len(held))))
 
     def _joined(self, means: ndarray, spreads: ndarray) -> tuple[ndarray, ndarray]:
         """Mean and standard deviation of the weighted opinions: each one's own, and how far they lie apart."""

@@ -284,8 +284,9 @@ def fitted(tables: Sequence[Table], given: argparse.Namespace) -> pd.DataFrame:
 
 def asked_for(tables: Sequence[Table], given: argparse.Namespace) -> pd.DataFrame:
     """Replay asking and telling: mean regret over draws."""
-    sizes = given.sizes or ASKED_SIZES
-    rows = together(sequential, [(table, draw, sizes) for table in tables for draw in range(DRAWS)], given.workers)
+    sizes = {table.name: [n for n in given.sizes or ASKED_SIZES if n <= len(table.runs)] for table in tables}
+    asked = [(table, draw, sizes[table.name]) for table in tables for draw in range(DRAWS) if sizes[table.name]]
+    rows = together(sequential, asked, given.workers)
     return rows.groupby(["table", "how", "runs"], sort=False)["regret"].mean().reset_index()
 
 

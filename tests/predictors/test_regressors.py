@@ -175,6 +175,20 @@ def test_a_stack_is_as_good_as_each_opinion_on_what_none_has_seen(rng):
     assert 0.82 < (np.abs(truth - stack.predict(new)) < 1.645 * stack.spread(new)).mean() < 0.98
 
 
+def test_tasks_settle_together_how_much_the_plane_counts(rng):
+    """Two stacks whose own errors disagree move towards each other; alone, a stack keeps its own weights."""
+    x = rng.dirichlet(np.ones(4), 40)
+    bent, flat = stacked(x, bowl(x) + rng.normal(0, 0.01, 40)), stacked(x, x @ SLOPE + rng.normal(0, 0.3, 40))
+    before = [one.weights[-1] for one in (bent, flat)]
+    Stack.settle([bent])
+    assert bent.weights[-1] == pytest.approx(before[0])
+    Stack.settle([bent, flat])
+    after = [one.weights[-1] for one in (bent, flat)]
+    assert before[0] < after[0] and after[1] < before[1]
+    for one, size in zip((bent, flat), after, strict=True):
+        assert one.weights.sum() == pytest.approx(1) and 0 <= size <= 1
+
+
 def test_fewer_runs_than_candidates_know_no_plane_and_a_plain_process_is_asked_too(rng):
     """The plain one is on roots and unwarped, and the ridge has no more than runs / candidates of the weight."""
     x, new = rng.dirichlet(np.full(30, 0.2), 20), rng.dirichlet(np.full(30, 0.2), 50)
