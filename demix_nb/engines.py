@@ -25,7 +25,10 @@ LOCAL = "local"  # in place of an address: workers on this machine
 DASK = "distributed"  # what every engine is made with
 EXTRA = "'demix_nb[cluster]'"  # in quotes, for shells
 GPU = "GPU"  # the resource that workers with one declare (`dask worker --resources GPU=1`)
-SATURATION = "distributed.scheduler.worker-saturation"  # 1: no task waits at a busy worker while another is idle
+STARTED = {  # settings of a cluster that is started here
+    "distributed.scheduler.worker-saturation": 1.0,  # no task waits at a busy worker while another is idle
+    "distributed.worker.profile.enabled": False,  # which looks at every thread each 10 ms, and nobody at it
+}
 NUMBERS = ("cores", "processes", "n_workers", "job_cpu", "death_timeout", "ncpus")  # words of a queue that are numbers
 SWITCHES = ("nanny", "security")  # and those that are yes or no
 
@@ -65,7 +68,7 @@ class Queue:
             raise Refusal(f"engine.{self.label} needs `{submit}`, which is not here; run where jobs are submitted")
         try:
             made = self._class  # imported before: what is imported inside `set` loses its own defaults at the end of it
-            with dask.config.set({SATURATION: 1.0}):
+            with dask.config.set(STARTED):
                 return made(**self.typed(words))
         except Refusal:
             raise

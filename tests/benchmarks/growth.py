@@ -87,7 +87,7 @@ def simulated(workers: int) -> Iterator:
     import distributed
 
     from demix_nb import cluster as clusters
-    from demix_nb.engines import SATURATION, Engine
+    from demix_nb.engines import STARTED, Engine
 
     inside = {"processes": False, "dashboard_address": None, "silence_logs": 50, "memory_limit": 0}  # all share one
     patches = [
@@ -96,7 +96,7 @@ def simulated(workers: int) -> Iterator:
     ]
     with tempfile.TemporaryDirectory() as folder, patches[0], patches[1]:
         made = clusters.Cluster(Engine.of({"dask": "local"}), Path(folder))
-        with dask.config.set({SATURATION: 1.0, **QUIET}):
+        with dask.config.set({**STARTED, **QUIET}):
             local = distributed.LocalCluster(n_workers=workers, threads_per_worker=1, **inside)
         made.__dict__["cluster"] = local
         try:
