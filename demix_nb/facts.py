@@ -17,6 +17,7 @@ import yaml
 from demix_nb import given, reading, store, studyfile
 from demix_nb import mixtures as simplex
 from demix_nb.region import Region
+from demix_nb.runs import flat
 from demix_nb.scored import Scored
 from demix_nb.studyfile import StudyFile
 
@@ -157,6 +158,30 @@ class Facts(Tables):
     def ranked(self) -> pd.DataFrame:
         """The task table, as far as tasks are in the rank."""
         return self["tasks"].query("in_rank")
+
+    def headroom(self, predictor, found: Scored, named: pd.DataFrame, best: str, *, rng) -> dict[str, Any]:
+        """Return by how many seed noises `best` is predicted ahead of the baseline (`decide.headroom`), told in words.
+
+        `named`: the mixtures it is among; the baseline is the study's own, else the best of the plain ones. Levels are
+        in standard deviations of the references, of all that was `found` where they are too few or all alike.
+        """
+        from demix_nb import decide
+
+        tasks = list(predictor.tasks.index)
+        known, again = (one.only(tasks) for one in (self.references, self.scored("replicate", "reference")))
+        among = known if len(known) >= decide.FEW and not flat(known.averaged().families) else found.only(tasks)
+
+        def level(scored: Scored) -> pd.Series:
+            return scored.level(among) if len(scored) else pd.Series(dtype=float)
+
+        levels, true = level(predictor.predict(named)), level(known)
+        errors = level(predictor.predict(known.mixtures)) - true if len(known) else true
+        plain = levels[["baseline"] if "baseline" in levels else levels.index.intersection(["uniform", "natural"])]
+        gaps = level(again) - true[again.names]
+        ahead = decide.headroom(float(plain.min() - levels[best]), errors.to_numpy(), gaps.to_numpy(), rng=rng)
+        return {"told": decide.worth(ahead), "baseline": plain.idxmin()} | {
+            fact: float(value) for fact, value in ahead.round(4).items()
+        }
 
     # --- mixtures
 

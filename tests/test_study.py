@@ -1,6 +1,7 @@
 """A study opens what is asked for and nothing else; tables by name, models by role."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import REPOSITORY
 
+from demix_nb.mixtures import as_table, natural, uniform
+from demix_nb.predictors import PREDICTORS
 from demix_nb.running.given import Given
 from demix_nb.store import Refusal
 from demix_nb.study import Study
@@ -35,6 +39,55 @@ def test_tables_may_be_given_and_what_is_written_stays_apart(tmp_path):
     study["named_mixtures"] = 0 * table + 0.5
     pd.testing.assert_frame_equal(study["named_mixtures"], table)
     assert (tmp_path / "mine" / "tables" / "named_mixtures.csv").is_file()
+
+
+def committed(tmp_path, **tables) -> Study:
+    """The laptop's committed tables, some of them changed."""
+    folder = tmp_path / "tables"
+    shutil.copytree(REPOSITORY / "data" / "results" / "laptop", folder)
+    study = Study.open(tmp_path)
+    for name, table in tables.items():
+        study[name] = table
+    return study
+
+
+def plain(study: Study) -> pd.DataFrame:
+    mixtures = {"uniform": uniform(study.candidates), "natural": natural(study.tokens)}
+    return as_table(mixtures)
+
+
+def test_headroom_is_counted_in_what_a_second_seed_changes(tmp_path):
+    """The oracle is the formula, from the same predictions."""
+    study = committed(tmp_path)
+    known = study.references
+    predictor = PREDICTORS["ridge"].new(rng=np.random.default_rng(0)).fit(study.scored("merged", "reference"))
+    named = pd.concat([known.mixtures.iloc[:2].set_axis(["winner", "other"]), plain(study)])
+    found = study.headroom(predictor, known, named, "winner", rng=np.random.default_rng(1))
+    levels = predictor.predict(named).level(known)
+    again = study.scored("replicate", "reference").level(known)
+    noise = (again - known.level(known)[again.index]).std() / 2**0.5
+    rival = levels[["uniform", "natural"]].min()
+    assert found["baseline"] in ("uniform", "natural") and found["noise"] == pytest.approx(noise, abs=1e-4)
+    assert found["headroom"] == pytest.approx((rival - levels["winner"]) / noise, abs=1e-3)
+    assert found["low"] < found["headroom"] < found["high"] and f"{found['headroom']:.1f} [" in found["told"]
+    own = pd.concat([named, named.loc[["other"]].set_axis(["baseline"])])
+    told = study.headroom(predictor, known, own, "winner", rng=np.random.default_rng(1))
+    assert told["baseline"] == "baseline"
+    assert told["gain"] == pytest.approx(levels["other"] - levels["winner"], abs=1e-4)
+
+
+def test_headroom_without_references_or_second_seeds_is_told_in_standard_deviations(tmp_path):
+    whole = committed(tmp_path / "whole")
+    proxies = whole.scored("merged", "reference")
+    predictor = PREDICTORS["ridge"].new(rng=np.random.default_rng(0)).fit(proxies)
+    none = whole["reference_scores"].iloc[:0]
+    bare = committed(tmp_path / "bare", reference_scores=none, replicate_scores=none)
+    for study, among in ((bare, proxies), (committed(tmp_path / "one", replicate_scores=none), whole.references)):
+        named = pd.concat([proxies.mixtures.iloc[:1].set_axis(["winner"]), plain(study)])
+        found = study.headroom(predictor, proxies, named, "winner", rng=np.random.default_rng(1))
+        levels = predictor.predict(named).level(among)
+        assert found["gain"] == pytest.approx(levels[["uniform", "natural"]].min() - levels["winner"], abs=1e-4)
+        assert np.isnan(found["headroom"]) and "what a second seed changes is not known" in found["told"]
 
 
 def test_opening_imports_no_torch_and_a_folder_without_a_study_says_what_to_run(tmp_path):
