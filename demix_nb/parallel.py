@@ -10,11 +10,11 @@ call frees is kept for the next: products of small models spend up to half of th
 import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING
 
 import joblib
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
     from demix_nb.cluster import Cluster
@@ -59,11 +59,17 @@ def with_threads(call: Callable, threads: int) -> object:
     try:
         if torch:
             torch.set_num_threads(threads)
-        with threadpool_limits(limits=threads):
+        with _libraries(len(sys.modules)).limit(limits=threads):
             return call()
     finally:
         if torch:
             torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> ThreadpoolController:
+    """The libraries that have threads; to look for them takes longer than a short call, and they come with modules."""
+    return ThreadpoolController()
 
 
 @cache

@@ -1,12 +1,13 @@
 """Where calls run, in which order they come back, and how many threads each takes."""
 
 import os
+import sys
 import time
 
 import joblib
 import pytest
 import torch
-from threadpoolctl import threadpool_info
+from threadpoolctl import ThreadpoolController, threadpool_info
 
 from demix_nb import parallel
 from demix_nb.parallel import fan_out
@@ -54,6 +55,18 @@ def test_results_come_as_they_finish_or_as_they_were_given():
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_call_has_one_thread(n_jobs):
     assert set(fan_out(threads, CALLS, n_jobs=n_jobs)) == {1}
+
+
+def test_libraries_that_came_with_a_module_are_looked_for(monkeypatch):
+    looked = []
+    monkeypatch.setattr(parallel, "ThreadpoolController", lambda: looked.append(1) or ThreadpoolController())
+    parallel._libraries.cache_clear()
+    for _ in range(3):
+        parallel.with_threads(lambda: None, 1)
+    assert len(looked) == 1
+    monkeypatch.setitem(sys.modules, "one_module_more", parallel)
+    parallel.with_threads(lambda: None, 1)
+    assert len(looked) == 2
 
 
 @pytest.mark.parametrize(("n_jobs", "calls", "each"), [(1, 4, 8), (2, 4, 4), (2, 1, 8), (16, 16, 1)])
