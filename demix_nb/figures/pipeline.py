@@ -260,7 +260,7 @@ def quality(models: pd.DataFrame, references: pd.DataFrame) -> Figure:
 
     Columns: strategy, seed, place; 1 is best of references + 1.
     """
-    means = models.groupby("strategy", sort=False)["place"].mean().sort_values()
+    means = models.groupby("strategy", sort=False)["place"].mean().sort_values(kind="stable")
     figure, ((axes,),) = marks.canvas(height=0.9 + 0.34 * len(means))
     heights = models["strategy"].map(list(means.index).index) + 0.1 * (models["seed"] - models["seed"].mean())
     marks.points(axes, models["place"], heights, colour=GREY, size=30)

@@ -111,7 +111,7 @@ def test_the_proposed_mixture_stands_at_its_rank_among_all_scored(winner, rank):
 
 def test_the_mean_place_is_labelled_and_the_best_on_top():
     models = read("quality")
-    means = models.groupby("strategy")["place"].mean().sort_values()
+    means = models.groupby("strategy", sort=False)["place"].mean().sort_values(kind="stable")
     axes = gallery.draw("quality", read).axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == list(means.index)
     assert [text.get_text() for text in axes.texts] == [f"mean {mean:.1f}" for mean in means]
