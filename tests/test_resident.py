@@ -1,5 +1,6 @@
 """What a process keeps open is made once, and goes where memory runs low; a late folder is waited for."""
 
+import os
 import threading
 import time
 from types import SimpleNamespace
@@ -69,11 +70,13 @@ def test_a_checkpoint_that_is_still_the_old_one_is_waited_for(tmp_path, monkeypa
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"new weights")
-    new = version_of([folder])
+    new, written = version_of([folder]), (folder / "model.safetensors").stat().st_mtime
     (folder / "model.safetensors").write_bytes(b"old")
 
-    def arrive():
-        (folder / "model.safetensors").write_bytes(b"new weights")
+    def arrive():  # what a shared folder shows late was written when it was written
+        (folder / "late").write_bytes(b"new weights")
+        os.utime(folder / "late", (written, written))
+        (folder / "late").rename(folder / "model.safetensors")
 
     threading.Timer(0.3, arrive).start()
     wait_for_version([folder], new)
