@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -163,7 +164,8 @@ class Facts(Tables):
         """Return by how many seed noises `best` is predicted ahead of the baseline (`decide.headroom`), told in words.
 
         `named`: the mixtures it is among; the baseline is the study's own, else the best of the plain ones. Levels are
-        in standard deviations of the references, of all that was `found` where they are too few or all alike.
+        in standard deviations of the references, of all that was `found` where they are too few or all alike. What is
+        not known is None.
         """
         from demix_nb import decide
 
@@ -180,7 +182,7 @@ class Facts(Tables):
         gaps = level(again) - true[again.names]
         ahead = decide.headroom(float(plain.min() - levels[best]), errors.to_numpy(), gaps.to_numpy(), rng=rng)
         return {"told": decide.worth(ahead), "baseline": plain.idxmin()} | {
-            fact: float(value) for fact, value in ahead.round(4).items()
+            fact: None if np.isnan(value) else float(value) for fact, value in ahead.round(4).items()
         }
 
     # --- mixtures

@@ -17,18 +17,8 @@ from demix_nb.scored import describe
 from demix_nb.store import Refusal
 
 FACTS = ("family", "unit", "higher_is_better")  # of a task, that must be told
-MORE = (
-    "items",
-    "chance",
-    "target",
-    "version",
-    "left_out",
-    "metric",
-    "suite",
-    "ratio",
-    "luck",
-    "in_rank",
-)  # that may be
+MORE = ("items", "chance", "target", "version", "left_out", "metric", "suite")  # that may be
+MORE += ("ratio", "luck", "in_rank")  # that notebook 03 adds
 MORE += ("mode", "window", "filter", "cut")  # of tasks that models were measured on
 
 DIRECTIONS = {  # how a task's name ends, words parted by _ → whether higher is better

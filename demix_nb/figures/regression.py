@@ -120,6 +120,12 @@ TICKS = [16, 32, 64, 128]  # runs that are written below
 ASKED = {"random": ":", "maximin": (0, (5, 1.5)), "asked": "-"}  # how runs were chosen → dash
 
 
+def after(table: pd.DataFrame, runs: int = 64) -> pd.DataFrame:
+    """Return the rows of tests of a table's own after so many random runs, or as many as there are; see `on_tables`."""
+    own = table[(table["test"] == table.index) & (table["design"] == "random") & (table["runs"] <= runs)]
+    return own[own["runs"] == own.groupby(level=0)["runs"].transform("max")]
+
+
 def on_tables(table: pd.DataFrame, asked: pd.DataFrame) -> Figure:
     """ρ and regret by random runs fitted on public tables, grey: the mean; below, where the stack asked for its runs.
 

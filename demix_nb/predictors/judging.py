@@ -182,13 +182,25 @@ def luck(seen: Scored, *, rng: np.random.Generator, n_jobs: int = 1) -> pd.Serie
     once = seen.averaged()
     once = once.sample(min(len(once), ASKED), rng=rng)
     for name in QUICK if len(once) > FOLDS else ():
-        rho = Judge(once.only(left), {}, rng, n_jobs).cross_validated([name])["rho"].droplevel("predictor")
-        tail = len(QUICK) * ndtr(-rho.fillna(-1.0) * np.sqrt(len(once) - 1))  # Spearman's ρ of nothing: 1/√(n − 1)
+        rho = _order(PREDICTORS[name].new(rng=rng, n_jobs=n_jobs), once.only(left), rng)
+        tail = len(QUICK) * ndtr(
+            -rho * np.sqrt(len(once) - 1)
+        )  # of nothing, ρ has a deviation of 1/√(n − 1)
         found[left] = np.fmin(found[left], np.minimum(tail, 1.0))
         left = [task for task in left if found[task] > UNLIKELY]
         if not left:
             break
     return found
+
+
+def _order(predictor: Predictor, seen: Scored, rng: np.random.Generator) -> pd.Series:
+    """ρ out of fold by task; −1 where nothing was learnt, or always the same is said."""
+    try:
+        guess = out_of_fold(predictor, seen, rng=copy.deepcopy(rng)).scores
+    except Refusal:
+        return pd.Series(-1.0, seen.tasks.index)
+    rho = {task: spearman(guess[task].to_numpy(), seen.of(guess.index).scores[task].to_numpy()) for task in guess}
+    return pd.Series(rho, seen.tasks.index, dtype=float).fillna(-1.0)
 
 
 def check_enough(seen: Scored, names: Sequence[str], *, held: float = 0.0) -> None:

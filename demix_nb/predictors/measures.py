@@ -112,10 +112,8 @@ def appraisal(predicted: Scored, spread: pd.DataFrame | None, actual: Scored) ->
         known = spread is not None or not RULES[rule].careful
         table[f"regret {rule}"] = regret(predicted, actual, rule, spread)["regret"] / size if known else np.nan
     table["typical"] = regret(predicted, actual)["typical"] / size
-    off = truth - predicted.scores
-    known = spread is not None
-    table["covered"] = ((off / spread[list(truth)]).abs() <= ndtri((1 + LEVEL) / 2)).mean() if known else np.nan
-    table["error"] = (off**2).mean() / size**2
+    table["covered"] = np.nan if spread is None else _inside(predicted, spread, truth, LEVEL).mean()
+    table["error"] = ((truth - predicted.scores) ** 2).mean() / size**2
     return table.rename_axis("task")
 
 
@@ -125,8 +123,13 @@ def coverage(predicted: Scored, spread: pd.DataFrame, actual: Scored) -> pd.Data
     The intervals are normal with the predicted spread; an honest spread covers a share equal to the level.
     """
     truth = actual.of(predicted.names).scores[predicted.tasks.index]
-    z = ((truth - predicted.scores) / spread).abs().to_numpy()
-    return pd.DataFrame({"level": LEVELS, "covered": [(z <= ndtri((1 + level) / 2)).mean() for level in LEVELS]})
+    covered = [_inside(predicted, spread, truth, level).to_numpy().mean() for level in LEVELS]
+    return pd.DataFrame({"level": LEVELS, "covered": covered})
+
+
+def _inside(predicted: Scored, spread: pd.DataFrame, truth: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Whether each score lies within the central interval of a level, mixture × task."""
+    return ((truth - predicted.scores) / spread[list(truth)]).abs() <= ndtri((1 + level) / 2)
 
 
 def long(table: pd.DataFrame, value: str) -> pd.DataFrame:

@@ -69,8 +69,7 @@ def quality(models: pd.DataFrame) -> str:
 
 def predictors(table: pd.DataFrame, runs: int = 64) -> str:
     """Return ρ / regret of every predictor on each public table after `runs` random runs, or as many as there are."""
-    own = table[(table["test"] == table.index) & (table["design"] == "random") & (table["runs"] <= runs)]
-    own = own[own["runs"] == own.groupby(level=0)["runs"].transform("max")]
+    own = regression.after(table, runs)
     heads = [f"{name}, {mine['runs'].iloc[0]} runs" for name, mine in own.groupby(level=0, sort=False)]
     rows = []
     for name, mine in own.groupby("predictor", sort=False):
