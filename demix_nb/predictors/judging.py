@@ -183,9 +183,7 @@ def luck(seen: Scored, *, rng: np.random.Generator, n_jobs: int = 1) -> pd.Serie
     once = once.sample(min(len(once), ASKED), rng=rng)
     for name in QUICK if len(once) > FOLDS else ():
         rho = _order(PREDICTORS[name].new(rng=rng, n_jobs=n_jobs), once.only(left), rng)
-        tail = len(QUICK) * ndtr(
-            -rho * np.sqrt(len(once) - 1)
-        )  # of nothing, ρ has a deviation of 1/√(n − 1)
+        tail = len(QUICK) * ndtr(-rho * np.sqrt(len(once) - 1))  # of nothing, ρ has a deviation of 1/√(n − 1)
         found[left] = np.fmin(found[left], np.minimum(tail, 1.0))
         left = [task for task in left if found[task] > UNLIKELY]
         if not left:
