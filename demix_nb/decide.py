@@ -16,12 +16,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from numpy import ndarray
 from scipy.spatial.distance import cdist
 from scipy.special import ndtri
 
-from demix_nb.intervals import interval, with_interval
 from demix_nb.mixtures import average, uniform
 from demix_nb.region import Region
 from demix_nb.scored import Scored
@@ -33,8 +30,6 @@ CAUTION = ndtri(0.9)  # standard deviations to the quantile that a careful rule 
 FINALISTS = 4  # α* and its runners-up that are really scored; the number is ours
 DISTINCT = 0.05  # share of the data in which two finalists differ at least: nearer ones would score alike
 CLOUD, CLOUDS = 500, (30, 100, 300, 1000, 3000)  # mixtures per cloud around the best, Dirichlet strength of each
-WORTH = 2.0  # seed noises that the best must be ahead of the baseline, or there is nothing to find
-FEW, DRAWS = 3, 2000  # least mixtures that tell a spread; draws of an interval
 STEPS, RATE = 100, 1.0  # of exponentiated gradient, MixMin
 
 Objective = Callable[[Scored], pd.Series]  # scored mixtures → a number for each, the smaller the better
@@ -118,44 +113,6 @@ def macro_loss(gradient: Gradient, tasks: pd.DataFrame, spread: pd.Series | None
         return float(weights @ losses[weights.index]), weights @ slopes.loc[weights.index]
 
     return loss
-
-
-# --- whether there is anything to find
-
-
-def headroom(
-    gain: float, errors: Float[ndarray, " reference"], gaps: Float[ndarray, " replicate"], *, rng: np.random.Generator
-) -> pd.Series:
-    """Return how many seed noises the best mixture is ahead of the baseline: headroom, low, high (95 %), noise, gain.
-
-    All in units of level. `gain`: the baseline's predicted level less that of the best. `errors`: predicted less true
-    level of really trained mixtures, of which two enter a gain. `gaps`: what a second seed of a mixture changes; a
-    run's noise is their standard deviation over √2, as what all share moves no mixture past another. The interval is
-    over both, resampled, and normal errors. NaN: not known, of fewer than 3 mixtures that were trained, or trained
-    twice.
-    """
-    noise = _deviation(gaps) / np.sqrt(2) if len(gaps) >= FEW else np.nan
-    low = high = np.nan
-    if len(gaps) >= FEW and len(errors) >= FEW:
-        spread, noises = (_deviation(one[rng.integers(0, len(one), (DRAWS, len(one)))]) for one in (errors, gaps))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            low, high = interval((gain + np.sqrt(2) * spread * rng.normal(size=DRAWS)) / (noises / np.sqrt(2)))
-    return pd.Series({"headroom": gain / noise, "low": low, "high": high, "noise": noise, "gain": gain})
-
-
-def _deviation(values: Float[ndarray, "..."]) -> Float[ndarray, "..."] | float:
-    return values.std(axis=-1, ddof=1)
-
-
-def worth(found: pd.Series) -> str:
-    """Return in words whether a search pays, of what `headroom` found."""
-    if np.isnan(found["headroom"]):
-        return f"{found['gain']:.2f} standard deviations ahead of the baseline; what a second seed changes is not known"
-    known = with_interval(*found[["headroom", "low", "high"]], digits=1)
-    told = (f"{found['headroom']:.1f}" if np.isnan(found["low"]) else known) + " seed noises ahead of the baseline"
-    if found["headroom"] < WORTH:
-        return f"nothing to find: {told}, under {WORTH:g}" + (", perhaps more" if found["high"] >= WORTH else "")
-    return f"something to find: {told}" + ("" if found["low"] >= WORTH else f", perhaps under {WORTH:g}")
 
 
 # --- what to train next

@@ -71,8 +71,8 @@ def to_train(corpora: str | Path) -> list[str]:
 
     Raises Refusal as `textfiles.texts`.
     """
-    if corpora == studyfile.BUILTIN:
-        return list(store.read(DATA / "results" / "laptop" / "corpora.csv", "corpora").index)
+    if profile := studyfile.BUILTIN.get(str(corpora)):
+        return list(store.read(DATA / "results" / profile / "corpora.csv", "corpora").index)
     return list(textfiles.texts(corpora))
 
 

@@ -18,7 +18,6 @@ import yaml
 from demix_nb import given, reading, store, studyfile
 from demix_nb import mixtures as simplex
 from demix_nb.region import Region
-from demix_nb.runs import flat
 from demix_nb.scored import Scored
 from demix_nb.studyfile import StudyFile
 
@@ -161,29 +160,29 @@ class Facts(Tables):
         return self["tasks"].query("in_rank")
 
     def headroom(self, predictor, found: Scored, named: pd.DataFrame, best: str, *, rng) -> dict[str, Any]:
-        """Return by how many seed noises `best` is predicted ahead of the baseline (`decide.headroom`), told in words.
+        """Return by how many seed noises `best` is predicted ahead of the baseline, told in words; None: not known.
 
-        `named`: the mixtures it is among; the baseline is the study's own, else the best of the plain ones. Levels are
-        in standard deviations of the references, of all that was `found` where they are too few or all alike. What is
-        not known is None.
+        `named`: the mixtures it is among, see `headroom.of_predictions`; `found`: all that was scored.
         """
-        from demix_nb import decide
+        from demix_nb import headroom
 
-        tasks = list(predictor.tasks.index)
-        known, again = (one.only(tasks) for one in (self.references, self.scored("replicate", "reference")))
-        among = known if len(known) >= decide.FEW and not flat(known.averaged().families) else found.only(tasks)
-
-        def level(scored: Scored) -> pd.Series:
-            return scored.level(among) if len(scored) else pd.Series(dtype=float)
-
-        levels, true = level(predictor.predict(named)), level(known)
-        errors = level(predictor.predict(known.mixtures)) - true if len(known) else true
-        plain = levels[["baseline"] if "baseline" in levels else levels.index.intersection(["uniform", "natural"])]
-        gaps = level(again) - true[again.names]
-        ahead = decide.headroom(float(plain.min() - levels[best]), errors.to_numpy(), gaps.to_numpy(), rng=rng)
-        return {"told": decide.worth(ahead), "baseline": plain.idxmin()} | {
+        three = (self.references, self.scored("replicate", "reference"), found)
+        known, again, found = (one.only(list(predictor.tasks.index)) for one in three)
+        baseline, ahead = headroom.of_predictions(predictor, found, known, again, named, best, rng=rng)
+        return {"told": headroom.worth(ahead), "baseline": baseline} | {
             fact: None if np.isnan(value) else float(value) for fact, value in ahead.round(4).items()
         }
+
+    def won(self, trained: Scored, runs: pd.DataFrame, best: str, *, base: int, rng) -> pd.DataFrame:
+        """Return by how many seed noises the really trained `best` is ahead of each plain mixture, seed by seed.
+
+        `runs`: model → strategy, seed; `base`: what all began with, the index. See `headroom.of_trained`.
+        """
+        from demix_nb import headroom
+
+        trained, again = trained.only(self.ranked.index), self.scored("replicate", "reference")
+        table = headroom.of_trained(trained, runs, best, self.plain.index, self.references, again, rng=rng)
+        return table.set_axis(pd.Index([base] * len(table), name="base"))
 
     # --- mixtures
 

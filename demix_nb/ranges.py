@@ -138,7 +138,7 @@ Predictors = several(Predictor, "names of predictors")
 
 TYPES: dict[str, Any] = {
     # candidates and models
-    "corpora": place(Path.is_dir, "a folder with one file or folder per candidate", "builtin"),
+    "corpora": place(Path.is_dir, "a folder with one file or folder per candidate", "builtin", "seven"),
     "families": File,
     "tokenizer": place(lambda path: (path / "tokenizer.json").is_file(), "a folder with a tokenizer.json"),
     "general": Annotated[str, Field(min_length=1, description="the name of a candidate")],
@@ -151,6 +151,7 @@ TYPES: dict[str, Any] = {
     "context": Pair,
     "batch": Size,
     "base_tokens": Size,
+    "everything": Share,
     "base_learning_rate": Positive,
     "component_tokens": Size,
     "learning_rate": Positive,

@@ -159,6 +159,11 @@ class Region:
         centre = uniform(self.candidates) if prior is None else pd.Series(prior)
         return DESIGNS[how].draw(self, n, centre, rng=rng, prefix=prefix)
 
+    def pool(self, n: int, *, how: str = "uniform", rng: np.random.Generator, prefix: str = "p") -> pd.DataFrame:
+        """Return `n` mixtures to choose among, as wide as the design `how`; raises Refusal as `sample`."""
+        wide = how in DESIGNS and DESIGNS[how].sparse
+        return self.sample(n, how="dirichlet" if wide else how, rng=rng, prefix=prefix)
+
     # --- regions of a hierarchy's stages
 
     def over(self, filled: pd.DataFrame) -> "Region":
@@ -178,12 +183,16 @@ class Region:
 
 @dataclass(frozen=True)
 class Design:
-    """A way to choose mixtures before anything is known; `use`: what it is for, in one sentence."""
+    """A way to choose mixtures before anything is known; `use`: what it is for, in one sentence.
+
+    `sparse`: whether it reaches mixtures of few candidates, as those to choose among then must too.
+    """
 
     draw: Callable[..., pd.DataFrame]
     label: str
     paper: str
     use: str
+    sparse: bool = True
 
 
 def _maximin(region: Region, n: int, prior: pd.Series, *, rng: np.random.Generator, prefix: str) -> pd.DataFrame:
@@ -208,6 +217,7 @@ DESIGNS = {
     "uniform": Design(
         lambda region, n, prior, **how: region.draw(n, **how), "uniform", "DeMix (2602.00747) 2.4",
         "a dozen candidates or fewer: no mixture is preferred, but of a hundred candidates all are near the centre",
+        sparse=False,
     ),
     "dirichlet": Design(
         lambda region, n, prior, **how: region.dirichlet(prior, n, **how), "Dirichlet by strength",

@@ -52,20 +52,21 @@ def demix(
 
     `sizes`: mixtures per round; `choose(predictor, pool, size)`: those of a fresh pool that are scored next; `rule`,
     `top_k`: how the answer is taken, and from how many. The first, blind sample is drawn as a row of `region.DESIGNS`,
-    `design`, says; `start`: scored mixtures in its place.
+    `design`, says, and pools as wide; `start`: scored mixtures in the sample's place.
     """
     seen = Scored.none(tasks) if start is None else start
+    fresh = partial(region.pool, pool, how=design, rng=rng)
     if len(seen):
         predictor.fit(seen)
-        last = region.draw(pool, rng=rng, prefix="p")
+        last = fresh(prefix="p")
     for turn, size in enumerate(sizes, start=1):
-        named = {"rng": rng, "prefix": f"r{turn}-"}
+        prefix = f"r{turn}-"
         if len(seen):
-            seen += yield choose(predictor, region.draw(pool, **named), size)
+            seen += yield choose(predictor, fresh(prefix=prefix), size)
         else:
-            seen += yield region.sample(size, how=design, **named)
+            seen += yield region.sample(size, how=design, rng=rng, prefix=prefix)
         predictor.fit(seen)
-        last = region.draw(pool, rng=rng, prefix="p")  # every round: so the committed searches drew their numbers
+        last = fresh(prefix="p")  # every round: so the committed searches drew their numbers
     return (yield from winner(rule, predictor, last, top_k))
 
 

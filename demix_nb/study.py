@@ -258,7 +258,7 @@ class Study(Opened):
         """
         if KINDS[kind].needs_components:
             return {"sizes": list(rounds), "design": drawn}
-        return {"sizes": [], "start": self.runs.only(self.ranked.index)}
+        return {"sizes": [], "design": drawn, "start": self.runs.only(self.ranked.index)}
 
     def lesson(
         self, n: int, *, learners: Sequence[str], drawn: str = "uniform", rng: np.random.Generator

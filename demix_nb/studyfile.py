@@ -29,7 +29,8 @@ NAME = "study.yaml"
 EMPTY = ("", "~", "null", None)  # how YAML spells nothing
 HELDOUT = "heldout"  # the entry of `tasks` that is held-out text
 PLACES = ("corpora", "families", "tokenizer")  # of `training`
-BUILTIN = "builtin"  # the word for the text that we have
+# words for the text that we have: what comes with `pip install`, DeMix's roles in it → whose tables name its candidates
+BUILTIN = {"builtin": "laptop", "seven": "study"}
 
 
 def _at_home(path: Path, info: Any) -> Path:
@@ -216,7 +217,7 @@ def _placed(file: StudyFile, home: Path) -> dict[str, Any] | None:
     """What notebook 01 is told, with whole paths."""
     if not file.to_train:
         return file.training
-    places = {name: file.training[name] for name in PLACES if file.training.get(name, BUILTIN) != BUILTIN}
+    places = {name: file.training[name] for name in PLACES if file.training.get(name, "builtin") not in BUILTIN}
     return file.training | {name: str(home / Path(str(said)).expanduser()) for name, said in places.items()}
 
 

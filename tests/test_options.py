@@ -76,7 +76,14 @@ def test_a_careful_rule_needs_a_predictor_that_says_how_sure_it_is():
 
 
 def test_what_can_be_passes():
-    given = {"hidden": 96, "beta": 1, "rounds": "[8]", "caps": "{code_cpp: 0.1}", "suites": ["heldout", "gsm8k_bpb"]}
+    given = {
+        "hidden": 96,
+        "beta": 1,
+        "rounds": "[8]",
+        "caps": "{code_cpp: 0.1}",
+        "suites": ["heldout", "gsm8k_bpb"],
+        "steer": "heldout",
+    }
     steps = {step.name: step for step in runner.plan(["05"], "laptop", given | {"predictor": "ridge"})}
     assert steps["01_components"].parameters["beta"] == 1.0 and steps["01_components"].parameters["hidden"] == 96
     assert steps["05_search"].parameters["caps"] == {"code_cpp": 0.1}

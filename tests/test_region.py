@@ -221,6 +221,17 @@ def test_the_uniform_design_is_the_uniform_draw_and_sparse_ones_centre_on_their_
     pd.testing.assert_frame_equal(given, draws[1])
 
 
+def test_pools_are_as_wide_as_the_design_that_they_follow():
+    region = Region([f"c{i}" for i in range(13)])
+    largest = {how: region.pool(300, how=how, rng=np.random.default_rng(0)).max(axis=1).mean() for how in DESIGNS}
+    assert largest["uniform"] < 0.8 * largest["dirichlet"] and largest["maximin"] == largest["dirichlet"]
+    pd.testing.assert_frame_equal(
+        region.pool(9, rng=np.random.default_rng(1)), region.draw(9, rng=np.random.default_rng(1), prefix="p")
+    )
+    with pytest.raises(Refusal, match="no design 'wide'"):
+        region.pool(9, how="wide", rng=np.random.default_rng(0))
+
+
 def test_a_design_that_is_no_row_is_refused_and_rows_say_what_they_are_for(rng):
     with pytest.raises(Refusal, match="no design 'sobol'; take one of uniform, dirichlet, maximin"):
         Region(NAMES).sample(3, how="sobol", rng=rng)

@@ -38,7 +38,7 @@ LAYERS = (
     ("hierarchy",),
     ("fidelity", "interactions"),
     ("predictors",),
-    ("decide",),
+    ("decide", "headroom"),
     ("documents",),
     ("reading", "textfiles"),
     ("scoresheets", "entries"),

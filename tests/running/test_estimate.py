@@ -65,7 +65,7 @@ def test_seconds_follow_training_tokens_and_this_machine():
     assert as_committed == pytest.approx(took)
     assert estimate.seconds(step, "laptop", pace / 2) == pytest.approx(2 * took)
     fewer = runner.plan(["07"], "laptop", {"n_seeds": 1})[-1]
-    assert estimate.seconds(fewer, "laptop", pace) == pytest.approx(tour + (took - tour) / 3)
+    assert estimate.seconds(fewer, "laptop", pace) == pytest.approx(tour + (took - tour) / 2)
     assert estimate.seconds(runner.plan(["07"], "smoke", {})[-1], "smoke", pace) < took / 4
 
 

@@ -1,0 +1,118 @@
+"""Headroom: by how many seed noises a mixture is ahead of the one that would be used without a search.
+
+A second seed of the same mixture moves a model; where the best mixture is not further ahead than that, there is nothing
+to find. What all mixtures share moves none past another, so a run's noise is the standard deviation of the gaps between
+two seeds over √2. Before anything is trained a gain is the predictor's word, as uncertain as it was wrong about really
+trained mixtures (`of_predictions`); afterwards it is the difference of two noisy runs (`of_trained`). Levels are the
+families' mean in standard deviations of the references, lower is better.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from numpy import ndarray
+
+from demix_nb.intervals import interval, with_interval
+from demix_nb.runs import flat
+from demix_nb.scored import Scored
+
+WORTH = 2.0  # seed noises that the best must be ahead of the baseline, or there is nothing to find
+FEW, DRAWS = 3, 2000  # least mixtures that tell a spread; draws of an interval
+WON = pd.DataFrame(columns="seed baseline headroom low high winner_level baseline_level noise".split())
+
+
+def headroom(
+    gain: float, errors: Float[ndarray, " reference"], gaps: Float[ndarray, " replicate"], *, rng: np.random.Generator
+) -> pd.Series:
+    """Return how many seed noises a gain of level is: headroom, low, high (95 %), noise, gain.
+
+    `gain`: the baseline's level less that of the best. `errors`: how far off levels like either of them were. `gaps`:
+    what a second seed of a mixture changes. The interval is over both, resampled, and normal errors. NaN: not known, of
+    fewer than 3 mixtures that were trained, or trained twice.
+    """
+    noise = _deviation(gaps) / np.sqrt(2) if len(gaps) >= FEW else np.nan
+    low = high = np.nan
+    if len(gaps) >= FEW and len(errors) >= FEW:
+        spread, noises = (_deviation(one[rng.integers(0, len(one), (DRAWS, len(one)))]) for one in (errors, gaps))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low, high = interval((gain + np.sqrt(2) * spread * rng.normal(size=DRAWS)) / (noises / np.sqrt(2)))
+    return pd.Series({"headroom": gain / noise, "low": low, "high": high, "noise": noise, "gain": gain})
+
+
+def of_predictions(
+    predictor, among: Scored, known: Scored, again: Scored, named: pd.DataFrame, best: str, *, rng: np.random.Generator
+) -> tuple[str, pd.Series]:
+    """Return the baseline, and by how much `best` is predicted ahead of it.
+
+    `named`: the mixtures it is among; the baseline is the one called so, else the best of uniform and natural. `known`,
+    `again`: references and their second seeds. Levels are in standard deviations of `among` where references are too
+    few or all alike.
+    """
+    among = known if len(known) >= FEW and not flat(known.averaged().families) else among
+
+    def level(scored: Scored) -> pd.Series:
+        return scored.level(among) if len(scored) else pd.Series(dtype=float)
+
+    levels, true = level(predictor.predict(named)), level(known)
+    errors = level(predictor.predict(known.mixtures)) - true if len(known) else true
+    plain = levels[["baseline"] if "baseline" in levels else levels.index.intersection(["uniform", "natural"])]
+    gaps = level(again) - true[again.names]
+    return plain.idxmin(), headroom(float(plain.min() - levels[best]), errors.to_numpy(), gaps.to_numpy(), rng=rng)
+
+
+def of_trained(
+    trained: Scored,
+    runs: pd.DataFrame,
+    best: str,
+    plain: Sequence[str],
+    known: Scored,
+    again: Scored,
+    *,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Return `won` of really trained models; `runs`: model → strategy, seed; `known`, `again` as `of_predictions`.
+
+    No rows where nothing was trained, or too little twice.
+    """
+    if not len(trained) or len(again) < FEW:
+        return WON
+    gaps = again.level(known) - known.level(known)[again.names]
+    return won(runs.assign(level=trained.level(known)), best, plain, gaps.to_numpy(), rng=rng)
+
+
+def won(
+    levels: pd.DataFrame,
+    best: str,
+    plain: Sequence[str],
+    gaps: Float[ndarray, " replicate"],
+    *,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Return by how many seed noises really trained models of `best` are ahead of the `plain` ones: columns of WON.
+
+    `levels`: a row per model, columns strategy, seed, level. Both of a pair are as noisy as a run is, which the
+    interval counts; `gaps` as `headroom` has them.
+    """
+    rows = []
+    for seed, row in levels.pivot(index="seed", columns="strategy", values="level").iterrows():
+        for name in (name for name in plain if name in row.index and name != best):
+            ahead = headroom(float(row[name] - row[best]), gaps / np.sqrt(2), gaps, rng=rng)
+            rows.append([int(seed), name, *ahead[["headroom", "low", "high"]], row[best], row[name], ahead["noise"]])
+    return pd.DataFrame(rows, columns=WON.columns)
+
+
+def worth(found: pd.Series) -> str:
+    """Return in words whether a search pays, of what `headroom` found."""
+    if np.isnan(found["headroom"]):
+        return f"{found['gain']:.2f} standard deviations ahead of the baseline; what a second seed changes is not known"
+    known = with_interval(*found[["headroom", "low", "high"]], digits=1)
+    told = (f"{found['headroom']:.1f}" if np.isnan(found["low"]) else known) + " seed noises ahead of the baseline"
+    if found["headroom"] < WORTH:
+        return f"nothing to find: {told}, under {WORTH:g}" + (", perhaps more" if found["high"] >= WORTH else "")
+    return f"something to find: {told}" + ("" if found["low"] >= WORTH else f", perhaps under {WORTH:g}")
+
+
+def _deviation(values: Float[ndarray, "..."]) -> Float[ndarray, "..."] | float:
+    return values.std(axis=-1, ddof=1)

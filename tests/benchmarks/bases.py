@@ -1,0 +1,88 @@
+"""Is what the laptop's run finds luck? The same run on several bases, each with other data, seeds and rounding.
+
+Run by hand: `python -m tests.benchmarks.bases [--bases 0 1 2] [--threads 1 2] [--folder DIR] [--out DIR]`. Each base is
+a run of its own with that seed (text, base, components, references, search and finals), as `demix-nb run` has it, up to
+what decides: notebooks 01, 03, 05, 07. Threads change the order of floating-point sums in the base, and so every weight
+after it, as another machine does; run numbers of two threads count from 100 on. Finished runs are taken as they are.
+Written are, over all runs: `verdict.csv` (by how many seed noises the found mixture is ahead when really trained) and
+`bases.csv` (fidelity of every kind of proxy, base by base); printed are means with 95 % intervals over bases.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT)]
+
+from demix_nb import store  # noqa: E402
+from demix_nb.intervals import bootstrap_interval  # noqa: E402
+
+STEPS = ("01_components", "03_proxy_fidelity", "05_search", "07_mixture_quality")
+TWO_THREADS = 100
+MEAN = partial(np.mean, axis=-1)
+MEASURES = ("rho_macro", "rho_rank", "error")
+
+
+def run(folder: Path, base: int, threads: int) -> Path:
+    """Run the notebooks on one base, unless that is done; return its folder of tables."""
+    home = folder / f"base-{base}-{threads}"
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    told = ["-p", f"seed={base}", "--run-dir", str(home)]
+    begun = time.time()
+    subprocess.run([sys.executable, "-m", "demix_nb", "run", *STEPS, *told], check=True, env=environment, cwd=ROOT)
+    print(f"base {base}, {threads} threads: {time.time() - begun:.0f} s", flush=True)
+    return home / "tables"
+
+
+def collected(tables: dict[int, Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return `verdict` and `bases` over all runs, run number → folder of tables."""
+    verdicts, fidelities = [], []
+    for base, folder in tables.items():
+        found = store.read(folder / "won.csv", "verdict")
+        verdicts.append(found.set_axis(pd.Index([base] * len(found), name="base")))
+        fidelity, tasks = (store.read(folder / f"{name}.csv", name) for name in ("fidelity", "tasks"))
+        suite = tasks.query("in_rank")["suite"].iloc[0]
+        kept = fidelity[(fidelity["suite"] == suite) & fidelity["measure"].isin(MEASURES)].reset_index()
+        columns = ["proxy", "budget", "measure", "value"]
+        fidelities.append(kept.assign(base=base).set_index("base")[columns])
+    return pd.concat(verdicts), pd.concat(fidelities)
+
+
+def summary(verdict: pd.DataFrame, bases: pd.DataFrame, rng: np.random.Generator) -> None:
+    """Print means over bases with 95 % bootstrap intervals over bases."""
+    ahead = verdict.groupby(["baseline", verdict.index])["headroom"].mean()
+    for baseline, values in ahead.groupby(level=0):
+        low, high = bootstrap_interval(MEAN, values.to_numpy(), rng=rng)
+        least = verdict.loc[verdict["baseline"] == baseline, "headroom"].min()
+        print(f"ahead of {baseline}: {values.mean():.1f} [{low:.1f}, {high:.1f}] seed noises, least {least:.1f}")
+    for (proxy, budget, measure), rows in bases.groupby(["proxy", "budget", "measure"], dropna=False, sort=False):
+        low, high = bootstrap_interval(MEAN, rows["value"].to_numpy(), rng=rng)
+        print(f"{proxy} {budget:g} {measure}: {rows['value'].mean():.2f} [{low:.2f}, {high:.2f}]")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bases", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1], choices=[1, 2])
+    parser.add_argument("--folder", type=Path, default=ROOT / "data" / "runs" / "bases")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    runs = {base + TWO_THREADS * (threads - 1): (base, threads) for threads in args.threads for base in args.bases}
+    tables = {number: run(args.folder, *one) for number, one in runs.items()}
+    verdict, bases = collected(tables)
+    if args.out:
+        store.write(verdict, args.out / "verdict.csv", "verdict")
+        store.write(bases, args.out / "bases.csv", "bases")
+    summary(verdict, bases, np.random.default_rng(0))
+
+
+if __name__ == "__main__":
+    main()
