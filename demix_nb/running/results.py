@@ -7,12 +7,15 @@ tested for being current. Knows tables and labels, not science.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from demix_nb.fidelity import CEILING
 from demix_nb.figures import regression
 from demix_nb.figures.gallery import reader
 from demix_nb.figures.pipeline import kind_label
+from demix_nb.headroom import WORTH
 from demix_nb.intervals import with_interval
 from demix_nb.store import atomic
 
@@ -67,6 +70,37 @@ def quality(models: pd.DataFrame) -> str:
     return markdown(["trained mixture", "macro rank", "place", "places by seed"], rows)
 
 
+def won(verdict: pd.DataFrame) -> str:
+    """Return by how many seed noises the mixture found is ahead of every plain one when really trained, over bases.
+
+    A base counts once, by the mean of its seeds; `least` is of all bases and seeds.
+    """
+    rows = []
+    for name, mine in verdict.groupby("baseline", sort=False):
+        told = over_bases(mine["headroom"].groupby(level=0).mean(), digits=1)
+        beaten = f"{(mine['headroom'] >= WORTH).sum()} of {len(mine)}"
+        rows.append([name, told, f"{mine['headroom'].min():.1f}", beaten])
+    return markdown(["ahead of", "seed noises", "least", f"by {WORTH:g} or more, bases × seeds"], rows)
+
+
+def by_base(bases: pd.DataFrame) -> str:
+    """Return every kind's fidelity as mean over bases."""
+    rows = []
+    for (kind, budget), mine in bases.groupby(["proxy", bases["budget"].fillna(0.0)], sort=False):
+        known = mine.groupby("measure")["value"]
+        cells = [over_bases(known.get_group(name), digits) for name, (_, digits) in MEASURES.items()]
+        name = "a second seed of the references (ceiling)" if kind == CEILING else kind_label(kind, budget)
+        rows.append([name, *cells])
+    return markdown(["kind of proxy", *(name for name, _ in MEASURES.values())], rows)
+
+
+def over_bases(values: pd.Series, digits: int) -> str:
+    """Return a mean with its 95 % interval over bases (Student's t: bases are few)."""
+    middle, error = values.mean(), values.std() / np.sqrt(len(values))
+    low, high = middle + stats.t.ppf([0.025, 0.975], len(values) - 1) * error
+    return with_interval(middle, low, high, digits=digits)
+
+
 def predictors(table: pd.DataFrame, runs: int = 64) -> str:
     """Return ρ / regret of every predictor on each public table after `runs` random runs, or as many as there are."""
     own = regression.after(table, runs)
@@ -105,8 +139,9 @@ def page(laptop: Read, study: Read, tables: Read) -> str:
     parts = [
         HEAD,
         "## Which proxy to trust",
-        f"Profile `study`: {len(study('reference_mixtures'))} references, each trained twice; held-out text; costs are "
-        "those of a search over 112 mixtures. `demix-nb run --profile study`",
+        "Profile `study`: seven candidates that one would choose, a base that has read general text alone; "
+        f"{len(study('reference_mixtures'))} references, each trained twice; held-out text; costs are those of a "
+        "search over 112 mixtures. `demix-nb run --profile study`",
         kinds(study("proxy_kinds"), study("trust")),
         "How many times more mixtures move a family's score than seeds do:",
         ratios(study("family_signal_to_noise")),
@@ -117,8 +152,14 @@ def page(laptop: Read, study: Read, tables: Read) -> str:
         strategies(study("strategy_summary")),
         "![Strategies](figures/study_strategies.png)",
         "## A laptop's run",
-        f"Profile `laptop`: {len(laptop('reference_mixtures'))} references. `demix-nb run && demix-nb figures`",
+        "Profile `laptop`: thirteen candidates as they come, a base that has read some of everything; "
+        f"{len(laptop('reference_mixtures'))} references. `demix-nb run && demix-nb figures`",
         *laptop_sections(laptop),
+        "## Is it luck?",
+        f"The same run on {laptop('verdict').index.nunique()} bases, each with text and seeds of its own; 95 % "
+        "intervals over bases (Student's t). `python -m tests.benchmarks.bases --out data/results/laptop`",
+        won(laptop("verdict")),
+        by_base(laptop("bases")),
         "## What predicts from few runs",
         "Public tables of really trained runs, six tasks of each, five draws with test sets of their own: ρ / regret "
         "of the predicted best in standard deviations. "

@@ -13,22 +13,18 @@ import os
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from demix_nb import store  # noqa: E402
-from demix_nb.intervals import bootstrap_interval  # noqa: E402
+from demix_nb.running import results  # noqa: E402
 
 STEPS = ("01_components", "03_proxy_fidelity", "05_search", "07_mixture_quality")
 TWO_THREADS = 100
-MEAN = partial(np.mean, axis=-1)
-MEASURES = ("rho_macro", "rho_rank", "error")
 
 
 def run(folder: Path, base: int, threads: int) -> Path:
@@ -50,22 +46,10 @@ def collected(tables: dict[int, Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
         verdicts.append(found.set_axis(pd.Index([base] * len(found), name="base")))
         fidelity, tasks = (store.read(folder / f"{name}.csv", name) for name in ("fidelity", "tasks"))
         suite = tasks.query("in_rank")["suite"].iloc[0]
-        kept = fidelity[(fidelity["suite"] == suite) & fidelity["measure"].isin(MEASURES)].reset_index()
+        kept = fidelity[(fidelity["suite"] == suite) & fidelity["measure"].isin(results.MEASURES)].reset_index()
         columns = ["proxy", "budget", "measure", "value"]
         fidelities.append(kept.assign(base=base).set_index("base")[columns])
     return pd.concat(verdicts), pd.concat(fidelities)
-
-
-def summary(verdict: pd.DataFrame, bases: pd.DataFrame, rng: np.random.Generator) -> None:
-    """Print means over bases with 95 % bootstrap intervals over bases."""
-    ahead = verdict.groupby(["baseline", verdict.index])["headroom"].mean()
-    for baseline, values in ahead.groupby(level=0):
-        low, high = bootstrap_interval(MEAN, values.to_numpy(), rng=rng)
-        least = verdict.loc[verdict["baseline"] == baseline, "headroom"].min()
-        print(f"ahead of {baseline}: {values.mean():.1f} [{low:.1f}, {high:.1f}] seed noises, least {least:.1f}")
-    for (proxy, budget, measure), rows in bases.groupby(["proxy", "budget", "measure"], dropna=False, sort=False):
-        low, high = bootstrap_interval(MEAN, rows["value"].to_numpy(), rng=rng)
-        print(f"{proxy} {budget:g} {measure}: {rows['value'].mean():.2f} [{low:.2f}, {high:.2f}]")
 
 
 def main() -> None:
@@ -81,7 +65,7 @@ def main() -> None:
     if args.out:
         store.write(verdict, args.out / "verdict.csv", "verdict")
         store.write(bases, args.out / "bases.csv", "bases")
-    summary(verdict, bases, np.random.default_rng(0))
+    print(results.won(verdict), results.by_base(bases), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def test_kinds_are_told_by_marker_and_stand_at_their_cost():
     drawn = {line.get_label(): line for line in figure.axes[0].lines if line.get_marker() not in ("None", "")}
     assert {line.get_marker() for line in drawn.values()} == {"o", "^", "X"}
     assert len({line.get_color() for line in drawn.values()}) == 1, "a hue would mean a family"
-    rows = read("fidelity").query("suite == 'heldout' and measure == 'rho_macro'")
+    rows = read("fidelity").query("suite == 'nine' and measure == 'rho_macro'")
     trained = drawn[KINDS["trained"].label]
     np.testing.assert_allclose(trained.get_ydata(), rows.loc["trained"].sort_values("tokens")["value"])
 

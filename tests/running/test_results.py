@@ -36,6 +36,19 @@ def test_predictors_are_told_after_as_many_runs_as_were_asked_or_as_there_are():
         assert cell.strip() == f"{known['rho']:.2f} / {known['regret single']:.2f}"
 
 
+def test_a_base_counts_once_and_its_interval_is_student_s():
+    verdict = pd.DataFrame(
+        {"baseline": "uniform", "headroom": [1.0, 5.0, 4.0, 6.0, 2.0, 6.0]},
+        index=pd.Index([0, 0, 1, 1, 2, 2], name="base"),
+    )
+    row = results.won(verdict).splitlines()[-1]
+    half = 4.303 * 1.0 / 3**0.5  # t of 2 degrees of freedom; the bases' means are 3, 5 and 4
+    assert row == f"| uniform | 4.0 [{4 - half:.1f}, {4 + half:.1f}] | 1.0 | 5 of 6 |"
+    bases = pd.DataFrame({"proxy": "merged", "budget": 1.0, "measure": "rho_macro", "value": [0.7, 0.8, 0.9]})
+    both = pd.concat([bases, bases.assign(measure="rho_rank"), bases.assign(measure="error")])
+    assert "| merged (DeMix) | 0.80 [0.55, 1.05] |" in results.by_base(both)
+
+
 def test_every_kind_and_every_strategy_has_its_row():
     study = reader(RESULTS / "study")
     kinds = results.kinds(study("proxy_kinds"), study("trust")).splitlines()
