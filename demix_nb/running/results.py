@@ -95,8 +95,10 @@ def by_base(bases: pd.DataFrame) -> str:
 
 
 def over_bases(values: pd.Series, digits: int) -> str:
-    """Return a mean with its 95 % interval over bases (Student's t: bases are few)."""
+    """Return a mean with its 95 % interval over bases (Student's t: bases are few); of fewer than three, it alone."""
     middle, error = values.mean(), values.std() / np.sqrt(len(values))
+    if len(values) < 3:
+        return f"{middle:.{digits}f}"
     low, high = middle + stats.t.ppf([0.025, 0.975], len(values) - 1) * error
     return with_interval(middle, low, high, digits=digits)
 
@@ -156,8 +158,8 @@ def page(laptop: Read, study: Read, tables: Read) -> str:
         f"{len(laptop('reference_mixtures'))} references. `demix-nb run && demix-nb figures`",
         *laptop_sections(laptop),
         "## Is it luck?",
-        f"The same run on {laptop('verdict').index.nunique()} bases, each with text and seeds of its own; 95 % "
-        "intervals over bases (Student's t). `python -m tests.benchmarks.bases --out data/results/laptop`",
+        f"The same run on bases with text and seeds of their own, here {laptop('verdict').index.nunique()}; from three "
+        "on with 95 % intervals over bases (Student's t). `python -m tests.benchmarks.bases --out data/results/laptop`",
         won(laptop("verdict")),
         by_base(laptop("bases")),
         "## What predicts from few runs",

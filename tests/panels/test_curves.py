@@ -45,7 +45,7 @@ def test_the_chosen_cell_is_framed(scored, predictor):
     figure = curves.heat(curves.gains(predictor, scored), ("math_word", "code"))
     (heat,), (frame,) = figure.data, figure.layout.shapes
     assert heat.x[int(frame.x0 + 0.5)] == "code" and heat.y[int(frame.y0 + 0.5)] == "math_word"
-    assert np.asarray(heat.z).shape == (7, 3)
+    assert np.asarray(heat.z).shape == (len(scored.candidates), 3)
 
 
 def test_what_helps_in_the_planted_study_is_the_candidates_own_family(crowd):

@@ -18,14 +18,15 @@ def test_a_triangle_is_a_grid_of_mixtures_and_finds_its_own_corners(corners):
     assert len(grid) == 28
     validate(grid)
     pd.testing.assert_frame_equal(landscapes.in_triangle(grid, corners), weights, check_dtype=False)
-    assert set(grid.loc["6-0-0"][grid.loc["6-0-0"] > 0].index) == {"general"}
+    assert set(grid.loc["6-0-0"][grid.loc["6-0-0"] > 0].index) == {"general", "general_licences"}
 
 
 def test_a_corner_is_a_family_of_several_or_a_candidate_and_the_first_three_are_families(play):
     origin = play.study.families
     groups = landscapes.groups(origin)
-    assert list(groups) == ["math", "code", *origin] and groups["math"] == ["math_word", "math_drill", "math_prose"]
-    assert landscapes.first(origin, play.weights) == ["general", "math", "code"]
+    assert list(groups) == ["all general", "math", "code", *origin], "a candidate is called as its family is"
+    assert groups["math"] == ["math_word", "math_drill", "math_prose"]
+    assert landscapes.first(origin, play.weights) == ["all general", "math", "code"]
 
     def of(origin):
         return landscapes.first(origin, pd.Series(1.0, list(origin)))

@@ -47,6 +47,7 @@ def test_a_base_counts_once_and_its_interval_is_student_s():
     bases = pd.DataFrame({"proxy": "merged", "budget": 1.0, "measure": "rho_macro", "value": [0.7, 0.8, 0.9]})
     both = pd.concat([bases, bases.assign(measure="rho_rank"), bases.assign(measure="error")])
     assert "| merged (DeMix) | 0.80 [0.55, 1.05] |" in results.by_base(both)
+    assert results.over_bases(pd.Series([1.0, 2.0]), 1) == "1.5"
 
 
 def test_every_kind_and_every_strategy_has_its_row():
