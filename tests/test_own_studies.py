@@ -153,7 +153,7 @@ def test_two_files_of_text_are_trained_by_notebook_01_and_judged(tmp_path):
         (tmp_path / "texts").mkdir(exist_ok=True)
         (tmp_path / "texts" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     training = {"corpora": "texts", "megabytes": 0.05, "heldout_kb": 4, "vocab_size": 300, "suites": ["heldout"],
-                "base_tokens": 20000, "component_tokens": 10000}  # fmt: skip
+                "steer": "heldout", "base_tokens": 20000, "component_tokens": 10000}  # fmt: skip
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({"general": "rivers", "beta": 0.5, "training": training}))
     printed = run(tmp_path / "study.yaml", "07", run_dir=tmp_path / "run")
     assert "[1/4] 01_components" in printed and "[4/4] 07_mixture_quality" in printed
