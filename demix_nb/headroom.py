@@ -20,7 +20,7 @@ from demix_nb.scored import Scored
 
 WORTH = 2.0  # seed noises that the best must be ahead of the baseline, or there is nothing to find
 FEW, DRAWS = 3, 2000  # least mixtures that tell a spread; draws of an interval
-WON = pd.DataFrame(columns="seed baseline headroom low high winner_level baseline_level noise".split())
+WON = "seed baseline headroom low high winner_level baseline_level noise".split()  # columns of `of_trained`
 
 
 def headroom(
@@ -77,7 +77,7 @@ def of_trained(
     No rows where nothing was trained, or too little twice.
     """
     if not len(trained) or len(again) < FEW:
-        return WON
+        return pd.DataFrame(columns=WON)
     gaps = again.level(known) - known.level(known)[again.names]
     return won(runs.assign(level=trained.level(known)), best, plain, gaps.to_numpy(), rng=rng)
 
@@ -100,7 +100,7 @@ def won(
         for name in (name for name in plain if name in row.index and name != best):
             ahead = headroom(float(row[name] - row[best]), gaps / np.sqrt(2), gaps, rng=rng)
             rows.append([int(seed), name, *ahead[["headroom", "low", "high"]], row[best], row[name], ahead["noise"]])
-    return pd.DataFrame(rows, columns=WON.columns)
+    return pd.DataFrame(rows, columns=WON)
 
 
 def worth(found: pd.Series) -> str:

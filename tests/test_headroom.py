@@ -31,7 +31,7 @@ def test_what_was_won_by_hand_and_its_interval_counts_two_noisy_runs(rng):
     )
     gaps = rng.normal(size=400) * 0.1 * 2**0.5
     table = headroom.won(levels, "found", ["uniform", "natural"], gaps, rng=rng)
-    assert list(table) == list(headroom.WON) and table["baseline"].tolist() == ["uniform", "uniform"]
+    assert list(table) == headroom.WON and table["baseline"].tolist() == ["uniform", "uniform"]
     assert table["noise"].to_numpy() == pytest.approx(0.1, rel=0.1)
     assert table["headroom"].to_numpy() == pytest.approx(np.array([0.6, 0.1]) / table["noise"].to_numpy())
     width = (table["high"] - table["low"]).to_numpy()

@@ -26,8 +26,7 @@ from demix_nb.lab import own
 from demix_nb.lab import tokenizer as tokens
 from demix_nb.lab.clean import REASONS, Cleaned, check_amount, clean, drop_leaks, size_of
 from demix_nb.lab.families import assign_families
-from demix_nb.lab.text import BUILTIN, SETS, Reader, card, origin
-from demix_nb.lab.text import size as builtin_size
+from demix_nb.lab.text import BUILTIN, SETS, Reader, origin
 from demix_nb.parallel import fan_out
 from demix_nb.store import Refusal
 
@@ -73,7 +72,7 @@ class Corpora:
         there = self.table["tokens"] * self.table["train_bytes"] / self.table["train_tokens"]
         rows = {
             name: {"family": family, "MB": round(there[name] / 1e6, 1)}
-            | (card(name) if self.builtin else {})
+            | (BUILTIN[name].card if self.builtin else {})
             | {"sample": " ".join(self.heldout[name][0].split())[:SAMPLE]}
             for name, family in self.families.items()
         }
@@ -120,12 +119,12 @@ def build(
     text; `heldout_kb` (1e3 bytes) is held out of each on top. `general` names the candidate that recipes are diluted
     with. `tokenizer`: a folder with the one to keep; none: learnt from all candidates.
 
-    Raises Refusal for sizes out of range, for unknown candidates, for missing, unreadable or too little text, for
+    Raises Refusal for sizes out of range, for missing, unreadable or too little text, for
     families that do not fit the candidates, a tokenizer that cannot be kept, and where the folder cannot be written.
     """
     options.check(megabytes=float(megabytes), vocab_size=vocab_size, heldout_kb=float(heldout_kb))
     directory, builtin = Path(directory), sources in SETS
-    readers = {name: BUILTIN[name].reader for name in SETS[sources]} if builtin else own.readers(Path(sources))
+    readers = {name: BUILTIN[name] for name in SETS[sources]} if builtin else own.readers(Path(sources))
     check_candidates(list(readers), general)
     kept = None if tokenizer is None else tokens.kept(Path(tokenizer), vocab_size)
     header = {"general": general, "families": assign_families(list(readers), families), "builtin": builtin}
@@ -133,7 +132,7 @@ def build(
     inputs = store.content_hash(*given, _code(), origin() if builtin else own.origin(readers))
     if before := made(directory, inputs):
         return before
-    sizes = _sizes(readers, builtin, n_jobs)  # reads, and may refuse, all there is
+    sizes = own.sizes(readers, n_jobs=n_jobs)  # reads, and may refuse, all there is
     _clear(directory)
     cleaned = _cleaned(readers, megabytes * 1e6, heldout_kb * 1e3, seed, n_jobs)
     learnt = kept or tokens.learn({name: list(one.train) for name, one in cleaned.items()}, vocab_size)
@@ -154,14 +153,6 @@ def _cleaned(readers: Mapping[str, Reader], train: float, heldout: float, seed: 
     for name, candidate in cleaned.items():
         check_amount(name, candidate, heldout)
     return cleaned
-
-
-def _sizes(readers: Mapping[str, Reader], builtin: bool, n_jobs: int) -> dict[str, float]:
-    """Return the UTF-8 bytes of all text of every candidate."""
-    if not builtin:
-        return own.sizes(readers, n_jobs=n_jobs)
-    sizes = fan_out(builtin_size, [(name,) for name in readers], n_jobs=n_jobs, ordered=True)
-    return dict(zip(readers, sizes, strict=True))
 
 
 def _candidate(name: str, reader: Reader, budget: Mapping[str, float], seed: int) -> Cleaned:

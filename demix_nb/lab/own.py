@@ -6,12 +6,13 @@ How much text a candidate has is counted over all of it, however little of it is
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import getsourcefile
+from operator import methodcaller
 from pathlib import Path
 
 import numpy as np
 
 from demix_nb import documents, store, textfiles
-from demix_nb.lab.text import pieces, shuffled
+from demix_nb.lab.text import Candidate, pieces, shuffled
 from demix_nb.parallel import fan_out
 
 FEW_FILES = 160  # a candidate with fewer .txt files is divided by piece: whole files held out would eat a tenth of it
@@ -41,10 +42,10 @@ def readers(folder: Path) -> dict[str, Files]:
     return {name: Files(tuple(files)) for name, files in textfiles.texts(folder).items()}
 
 
-def sizes(own: Mapping[str, Files], *, n_jobs: int) -> dict[str, int]:
-    """Return candidate → UTF-8 bytes of all its text, see `Files.size`."""
-    calls = [(files,) for files in own.values()]
-    return dict(zip(own, fan_out(Files.size, calls, n_jobs=n_jobs, ordered=True), strict=True))
+def sizes(readers: Mapping[str, Files | Candidate], *, n_jobs: int) -> dict[str, float]:
+    """Return candidate → UTF-8 bytes of all its text, of files or built-in."""
+    calls = [(reader,) for reader in readers.values()]
+    return dict(zip(readers, fan_out(methodcaller("size"), calls, n_jobs=n_jobs, ordered=True), strict=True))
 
 
 def origin(own: Mapping[str, Files]) -> list:

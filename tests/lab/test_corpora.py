@@ -110,14 +110,14 @@ def test_builtin_candidates_are_thirteen_with_their_cards_and_natural_shares_are
     assert all(text.startswith("Question: ") for text in builtin.heldout["math_word"])
     there = table["tokens"] * table["train_bytes"] / table["train_tokens"]
     for name in ("general", "general_licences", "math_drill", "code_markup"):
-        assert there[name] == pytest.approx(sources.size(name), rel=1e-3)
+        assert there[name] == pytest.approx(sources.BUILTIN[name].size(), rel=1e-3)
     cards = builtin.cards
     assert list(cards) == ["family", "MB", "source", "licence", "what is wrong with it", "sample"]
     assert (cards.drop(columns="MB").map(len) > 2).all(axis=None) and (cards["MB"] > 0.5).all()
 
 
 def test_generated_code_is_generated_and_no_longer_says_so(builtin):
-    texts, marked = sources.BUILTIN["code_generated"].reader(np.random.default_rng(0)), sources.SAYS_SO
+    texts, marked = sources.BUILTIN["code_generated"](np.random.default_rng(0)), sources.SAYS_SO
     assert not any(marked.search(next(texts)) for _ in range(50))
     assert builtin.table.loc["code_generated", "generated"] == 0
 
@@ -135,7 +135,7 @@ def test_one_worker_and_two_workers_and_any_file_order_agree(own, built, tmp_pat
         original = getattr(Path, listing)
         monkeypatch.setattr(Path, listing, lambda *args, f=original: reversed(list(f(*args))))
     assert build(tmp_path / "reversed", sources=own, **SMALL).key == built.key
-    some, reader = [], sources.BUILTIN["code_stdlib"].reader
+    some, reader = [], sources.BUILTIN["code_stdlib"]
     for _ in range(2):
         texts = reader(np.random.default_rng(0))
         some.append([next(texts) for _ in range(3)])
