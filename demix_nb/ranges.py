@@ -119,6 +119,8 @@ def _suite(name: str) -> str:
     return name
 
 
+PRETRAINED = ("smollm2",)  # words for models that others trained, which the laptop's world can have
+
 Share = number("a share, between 0 and 1", ge=0, le=1)
 Part = number("a share, above 0 and at most 1", gt=0, le=1)
 Positive = number("a number above 0", gt=0)
@@ -140,7 +142,10 @@ TYPES: dict[str, Any] = {
     # candidates and models
     "corpora": place(Path.is_dir, "a folder with one file or folder per candidate", "builtin", "seven"),
     "families": File,
-    "tokenizer": place(lambda path: (path / "tokenizer.json").is_file(), "a folder with a tokenizer.json"),
+    "tokenizer": place(lambda path: (path / "tokenizer.json").is_file(), "a folder with a tokenizer.json", *PRETRAINED),
+    "start": place(lambda path: (path / "config.json").is_file(), "a folder with a model", *PRETRAINED),
+    "warm": Count,
+    "bfloat16": Flag,
     "general": Annotated[str, Field(min_length=1, description="the name of a candidate")],
     "megabytes": Positive,
     "heldout_kb": Positive,

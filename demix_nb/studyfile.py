@@ -23,12 +23,13 @@ from pydantic import (
 
 from demix_nb import faults, sheets, store
 from demix_nb.engines import PROCESSES, Said
+from demix_nb.ranges import PRETRAINED
 from demix_nb.store import Refusal
 
 NAME = "study.yaml"
 EMPTY = ("", "~", "null", None)  # how YAML spells nothing
 HELDOUT = "heldout"  # the entry of `tasks` that is held-out text
-PLACES = ("corpora", "families", "tokenizer")  # of `training`
+PLACES = ("corpora", "families", "tokenizer", "start")  # of `training`
 # words for the text that we have: what comes with `pip install`, DeMix's roles in it → whose tables name its candidates
 BUILTIN = {"builtin": "laptop", "seven": "study"}
 
@@ -217,7 +218,8 @@ def _placed(file: StudyFile, home: Path) -> dict[str, Any] | None:
     """What notebook 01 is told, with whole paths."""
     if not file.to_train:
         return file.training
-    places = {name: file.training[name] for name in PLACES if file.training.get(name, "builtin") not in BUILTIN}
+    words = ("", *BUILTIN, *PRETRAINED)
+    places = {name: file.training[name] for name in PLACES if file.training.get(name, "") not in words}
     return file.training | {name: str(home / Path(str(said)).expanduser()) for name, said in places.items()}
 
 

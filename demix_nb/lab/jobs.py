@@ -11,7 +11,7 @@ Source: DeMix (arXiv 2602.00747) 2.2 and 3.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +25,16 @@ from demix_nb.studyfile import HELDOUT, NAME, StudyFile, parse, read, write
 
 RECORD = "training.json"
 CPU = "cpu"  # the place of training that keys do not name
-TRAINING = ("architecture", "tokens", "learning_rate", "batch", "schedule", "builtin")  # of it, in the study file
+TRAINING = (
+    "architecture",
+    "tokens",
+    "learning_rate",
+    "batch",
+    "schedule",
+    "warm",
+    "bfloat16",
+    "builtin",
+)  # of it, in the study file
 TRAINER = "demix_nb.lab.train"  # the module whose `train_design` trains what a setting describes
 
 
@@ -51,6 +60,10 @@ class Architecture:
         names = ("hidden_size", "num_hidden_layers", "head_dim", "max_position_embeddings")
         return cls(*(config[name] for name in names))
 
+    def fits(self, found: "Architecture") -> bool:
+        """Whether a model of shape `found` can be read so: the same sizes, and no more tokens at once than it has."""
+        return replace(self, context=found.context) == found and self.context <= found.context
+
     def config(self, vocab_size: int, end_of_text: int) -> Qwen3Config:
         """Return the configuration of a model of this shape."""
         heads = max(self.hidden // self.head_dim, 1)
@@ -73,6 +86,8 @@ class Job:
     """Everything that decides a model: its recipe (token shares), tokens, peak learning rate, seed and start.
 
     `name` is the model's folder, `kind` its role (base, component, reference, …), `mixture` the α behind the recipe.
+    `warm`: steps of warm-up, 0: a share of all. `bfloat16`: products are taken in it where that is faster than in
+    float32; the weights stay float32.
     Raises Refusal for a recipe that is no set of shares, for amounts that are not positive and an unknown schedule.
     """
 
@@ -86,6 +101,8 @@ class Job:
     start: Path | None = None
     batch: int = 2048  # tokens per step
     schedule: str = "cosine"
+    warm: int = 0
+    bfloat16: bool = False
     mixture: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -95,6 +112,7 @@ class Job:
         if not (abs(sum(shares) - 1) <= SUM_TOLERANCE and min(shares) >= 0):
             raise Refusal(f"recipe {dict(self.recipe)} is not a set of shares that sum to 1")
         check(schedule=self.schedule, tokens=self.tokens, learning_rate=self.learning_rate, batch=self.batch)
+        check(warm=self.warm)
 
     @property
     def rows(self) -> int:
@@ -128,8 +146,8 @@ class Setting:
 
     `architecture` may be given by its fields' names. `beta`: share of the candidates in every recipe. `tokens`: the
     full budget of a component or reference. `batch`: tokens per step. `base`: folder of the model that all continue
-    from. `builtin`: whether the candidates are the built-in ones, for which claims are made. Raises Refusal for what is
-    out of range.
+    from. `warm` and `bfloat16`: as in `Job`. `builtin`: whether the candidates are the built-in ones, for which claims
+    are made. Raises Refusal for what is out of range.
     """
 
     architecture: Architecture | Mapping[str, int]  # becomes an Architecture
@@ -140,6 +158,8 @@ class Setting:
     batch: int
     schedule: str
     base: str | Path  # becomes a Path
+    warm: int = 0
+    bfloat16: bool = False
     builtin: bool = False
 
     def __post_init__(self) -> None:
@@ -148,7 +168,7 @@ class Setting:
         object.__setattr__(self, "base", Path(self.base))
         if not 0 <= self.beta <= 1:
             raise Refusal(f"beta is {self.beta}; it is the share of the candidates, between 0 and 1")
-        amounts = {"tokens": self.tokens, "batch": self.batch}
+        amounts = {"tokens": self.tokens, "batch": self.batch, "warm": self.warm}
         check(schedule=self.schedule, learning_rate=self.learning_rate, **amounts)
 
     def job(self, name: str, kind: str, mixture: pd.Series, *, seed: int = 0, budget: float = 1.0) -> Job:
@@ -166,6 +186,8 @@ class Setting:
             start=self.base,
             batch=self.batch,
             schedule=self.schedule,
+            warm=self.warm,
+            bfloat16=self.bfloat16,
         )
 
     @classmethod
@@ -174,13 +196,13 @@ class Setting:
         try:
             told = dict(file.training)
             shape = {name: int(size) for name, size in told["architecture"].items()}
-            whole = {name: int(told[name]) for name in ("tokens", "batch")}
+            whole = {name: int(told[name]) for name in ("tokens", "batch", "warm")}
             how = {"learning_rate": float(told["learning_rate"]), "schedule": told["schedule"]}
-            builtin = str(told["builtin"]).lower() == "true"
+            how |= {name: str(told[name]).lower() == "true" for name in ("bfloat16", "builtin")}
             base, beta = Path(file.base), float(file.beta)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Refusal(f"{NAME}, training, is damaged ({error!r}); run notebook 01 again") from error
-        return cls(shape, file.general, beta, base=base, builtin=builtin, **whole, **how)
+        return cls(shape, file.general, beta, base=base, **whole, **how)
 
     @classmethod
     def read(cls, run: str | Path) -> "Setting":

@@ -29,6 +29,8 @@ from demix_nb.merging import delta
 from demix_nb.store import Refusal, atomic_folder
 
 FINAL_LR = 0.2  # cosine ends at 20 % of the peak, DeMix 3
+BFLOAT16 = ("avx512_bf16", "amx_bf16")  # what a processor has that is faster in bfloat16 than in float32
+LOGITS = 1 << 26  # numbers that a step's logits are at once, unless told; more cost time in being given the memory
 WARMUP = 0.03  # share of the steps; paper silent: a fresh AdamW needs a few steps to find its scale
 BETAS = (0.9, 0.95)  # paper silent: usual for language models
 WEIGHT_DECAY = 0.1  # paper silent: usual for language models
@@ -44,12 +46,9 @@ def place() -> str:
     return PartialState().device.type
 
 
-def learning_rate(job: Job, step: int, steps: int, warm: int | None = None) -> float:
-    """Return the rate at `step`: short linear warm-up, then cosine to 20 % (DeMix 3) or constant (MergeMix).
-
-    `warm`: steps of warm-up; None is WARMUP of all, at least one.
-    """
-    warm = warm or max(int(WARMUP * steps), 1)
+def learning_rate(job: Job, step: int, steps: int) -> float:
+    """Return the rate at `step`: short linear warm-up, then cosine to 20 % (DeMix 3) or constant (MergeMix)."""
+    warm = job.warm or max(int(WARMUP * steps), 1)
     if step < warm:
         return job.learning_rate * (step + 1) / warm
     if job.schedule == "constant":
@@ -76,6 +75,14 @@ def next_token_losses(model: PreTrainedModel, batch: Int64[torch.Tensor, "batch 
     return losses.view(targets.shape)
 
 
+def bfloat16_losses(model: PreTrainedModel, batch: Int64[torch.Tensor, "batch length"]) -> torch.Tensor:
+    """Return the losses as `next_token_losses` does, products taken in bfloat16 where that is faster."""
+    kind = model.device.type
+    fast = torch.cuda.is_bf16_supported() if kind == "cuda" else any(map(torch.cpu.get_capabilities().get, BFLOAT16))
+    with torch.autocast(kind, torch.bfloat16, enabled=fast):
+        return next_token_losses(model, batch)
+
+
 def mean_loss(
     model: PreTrainedModel,
     batch: Int64[torch.Tensor, "batch length"],
@@ -92,6 +99,11 @@ def mean_loss(
         yield losses(model, piece).sum() / tokens
 
 
+def rows_that_fit(job: Job, vocabulary: int) -> int:
+    """Return how many sequences of a job are read at once so that their logits are at most LOGITS, at least one."""
+    return max(LOGITS // (job.architecture.context * vocabulary), 1)
+
+
 def in_rows(rows_at_once: int | None) -> None:
     """Raise Refusal for pieces without rows."""
     if rows_at_once is not None and rows_at_once < 1:
@@ -104,7 +116,6 @@ def optimise(
     steps: int,
     loss_at: Callable[..., Iterable[torch.Tensor]],
     *,
-    warm: int | None = None,
     part: Part | None = None,
 ) -> list[tuple[int, float]]:
     """Train `model` in place; return the loss curve as (tokens seen, nats per token).
@@ -118,7 +129,7 @@ def optimise(
     done, curve = part.resume(model, optimizer) if part else (0, [])
     tokens = job.rows * job.architecture.context
     for step in range(done, steps):
-        optimizer.param_groups[0]["lr"] = learning_rate(job, step, steps, warm)
+        optimizer.param_groups[0]["lr"] = learning_rate(job, step, steps)
         loss = 0.0
         for summand in loss_at(model, step):
             accelerator.backward(summand)
@@ -157,7 +168,6 @@ def recorded(
     steps: int,
     loss_at: Callable[..., Iterable[torch.Tensor]],
     *,
-    warm: int | None = None,
     directory: Path | None = None,
 ) -> dict:
     """Train `model` in place and return the record of it; arguments as in `optimise`.
@@ -167,7 +177,7 @@ def recorded(
     """
     before = {name: value.clone() for name, value in model.state_dict().items()}
     part, began = Part(directory, key) if directory else None, time.perf_counter()
-    curve = optimise(model, job, steps, loss_at, warm=warm, part=part)
+    curve = optimise(model, job, steps, loss_at, part=part)
     seconds = part.seconds if part else time.perf_counter() - began
     return record_of(job, key, curve, model.cpu(), before) | {"seconds": round(seconds, 3)}
 

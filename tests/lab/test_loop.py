@@ -5,7 +5,6 @@ import pytest
 import torch
 from test_train import job, weights
 
-from demix_nb.lab import real_base
 from demix_nb.lab.loop import PADDING, initial, mean_loss, next_token_losses
 from demix_nb.lab.train import train, train_all
 from demix_nb.store import Refusal
@@ -82,6 +81,4 @@ def test_only_one_piece_is_in_memory(small_data, padded):
 def test_pieces_without_rows_are_refused_before_training(rows, small_data, tmp_path):
     with pytest.raises(Refusal, match=f"rows_at_once is {rows}; give a number of sequences"):
         list(train_all([job("m")], tmp_path, small_data, rows_at_once=rows))
-    with pytest.raises(Refusal, match="rows_at_once is"):
-        real_base.component(tmp_path, [], tmp_path / "m", steps=1, rows_at_once=rows)
     assert list(tmp_path.iterdir()) == []

