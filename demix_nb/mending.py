@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from demix_nb.fidelity import MIN_REFERENCES
+from demix_nb.intervals import spearman
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
 
@@ -152,3 +153,66 @@ class Fused:
 
 def _features(mixtures: pd.DataFrame, guess: pd.Series) -> np.ndarray:
     return np.column_stack([mixtures, np.sqrt(mixtures), guess.loc[mixtures.index]])
+
+
+@dataclass
+class Blended:
+    """Between a merged and a mixed proxy: one share of the merged for all tasks, that which missed references least."""
+
+    merged: Proxy
+    mixed: Proxy
+
+    def fit(self, references: Scored) -> "Blended":
+        """Learn the share by least squares, tasks in their standard deviations over the references; needs 4."""
+        _enough(references, "blend two proxies")
+        self.tasks = references.tasks
+        one, other = (replace(proxy(references.mixtures), tasks=self.tasks).scores for proxy in self._both)
+        scale = references.scores.std().clip(lower=1e-12)
+        apart, missed = ((table / scale).to_numpy() for table in (one - other, references.scores - other))
+        self.share = float(np.clip((apart * missed).sum() / max((apart**2).sum(), 1e-12), 0, 1))
+        return self
+
+    @property
+    def _both(self) -> tuple[Proxy, Proxy]:
+        return self.merged, self.mixed
+
+    def __call__(self, mixtures: pd.DataFrame) -> Scored:
+        """Return the blended scores on the references' tasks."""
+        one, other = (replace(proxy(mixtures), tasks=self.tasks) for proxy in self._both)
+        scores = self.share * one.scores + (1 - self.share) * other.scores
+        return Scored(one.mixtures, scores, self.tasks.assign(kind="blended"))
+
+
+def out_of_fold(fit: Callable[[Scored], Proxy], references: Scored, *, rng: np.random.Generator) -> Scored:
+    """Return the references' mixtures as a proxy scores them that was fitted to the others, FOLDS at a time.
+
+    `fit(references)` returns the proxy. Raises Refusal where a fold leaves fewer than 4 to learn from.
+    """
+    folds = rng.permutation(np.arange(len(references)) % FOLDS)
+    parts = []
+    for fold in range(min(FOLDS, len(references))):
+        held, rest = (references.take(np.flatnonzero(where)) for where in (folds == fold, folds != fold))
+        parts.append(fit(rest)(held.mixtures))
+    found = parts[0]
+    for part in parts[1:]:
+        found += part
+    return found.of(references.names)
+
+
+def bracket(merged: Scored, mixed: Scored, references: Scored) -> pd.Series:
+    """Return whether two proxies enclose the truth, cell by cell (mixture × task; lower is better), on shared tasks.
+
+    `mixed below`, `merged above`, `enclosed`: shares of cells; `distance` of the two, `error` of each and `spread` of
+    the references (their standard deviation over mixtures): means over cells, in the scores' unit; `told`: Spearman's ρ
+    over mixtures between distance and the merged one's error. To second order in the updates τᵢ the two differ by
+    ½ Σ αᵢ (τᵢ − τ̄)ᵀ (∇²p / p) (τᵢ − τ̄) nats a token, so that the distance, too, falls with δ².
+    """
+    one, other, truth = (replace(found, tasks=references.tasks).of(references.names).scores
+                         for found in (merged, mixed, references))  # fmt: skip
+    low, high = other < truth, truth < one
+    gaps = {"distance": one - other, "error merged": one - truth, "error mixed": other - truth}
+    told = {name: float(cells.to_numpy().mean())
+            for name, cells in {"mixed below": low, "merged above": high, "enclosed": low & high}.items()}  # fmt: skip
+    told |= {name: float(gap.abs().to_numpy().mean()) for name, gap in gaps.items()}
+    by_mixture = [gaps[name].abs().mean(axis=1).to_numpy() for name in ("distance", "error merged")]
+    return pd.Series(told | {"spread": float(truth.std().mean()), "told": float(spearman(*by_mixture))})

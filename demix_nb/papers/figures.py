@@ -45,6 +45,10 @@ FIGURES = {
     "study_mixtures": Row(figures_study.mixtures, ("winner_mixtures", "strategies", "corpora"), **STUDY),
     "study_proxy_counts": Row(figures_study.proxy_counts, ("proxy_counts",), **STUDY),
     "study_partition": Row(figures_study.partition, ("partition_quality", "reference_mixtures"), **STUDY),
+    "regimes": Row(
+        figures_study.regimes, ("regimes",), notebook="regimes", profile="",
+        absent="No references in this study: nothing to compare proxies with.",
+    ),
     "demix_stages": Row(figures_study.stages, (), printed=("demix_table10_corpora_stages",), **STUDY),
     "dual_capability": Row(figures_study.dual_capability, ("dual_capability", "corpora"), **MERGEMIX),
     "landscape": Row(figures_study.landscape, ("landscape", "corpora"), **MERGEMIX),

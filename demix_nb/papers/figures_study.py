@@ -4,6 +4,7 @@ Tables in, figure out, as in `demix_nb.figures`; what is printed in a paper is d
 """
 
 from collections.abc import Sequence
+from itertools import product
 
 import matplotlib.pyplot as plt
 import mpltern  # noqa: F401, registers matplotlib's ternary projection
@@ -46,6 +47,60 @@ def kinds(report: pd.DataFrame) -> Figure:
     axes.set(xlabel="Spearman's ρ with the references\nmean over the families (filled), macro rank (hollow)")
     axes.set_xlim(None, 1.02)
     return figure
+
+
+MAPPED = {
+    "rho_macro": "ρ, mean of\nthe families",
+    "rho_rank": "ρ of the\nmacro rank",
+    "error": "error / spread\nof references",
+}
+LINES = {
+    "merged": "-",
+    "mixed": marks.DASHES[1],
+    "fused mixed": marks.DASHES[3],
+    "trained": marks.DASHES[2],
+    CEILING: ":",
+}
+
+
+def regimes(table: pd.DataFrame, *, suite: str = "heldout") -> Figure | None:
+    """What kind of proxy to trust, regime by regime, against δ of the components; means over bases, each a point.
+
+    Columns: base, share, delta, suite, proxy, budget, measure, value. Errors are mean absolute ones in standard
+    deviations of the references over mixtures. Of trained proxies the dearest are shown.
+    """
+    rows = table[table["suite"] == suite]
+    if rows.empty:
+        return None
+    key = ["regime", "base", "share"]
+    spread = rows.query("proxy == 'bracket' and measure == 'spread'").reset_index().set_index(key)["value"]
+    rows = rows[rows["measure"].isin(MAPPED) & rows["proxy"].isin(LINES)].reset_index().set_index(key)
+    scaled = rows["measure"] == "error"
+    rows.loc[scaled, "value"] /= spread.reindex(rows.index[scaled]).to_numpy()
+    rows = rows.reset_index()
+    rows = rows[(rows["proxy"] != "trained") | (rows["budget"] == rows.groupby(key)["budget"].transform("max"))]
+    names = list(dict.fromkeys(rows["regime"]))
+    figure, grid = marks.canvas(3, len(names), height=6.0, sharey="row", sharex="col")
+    for (down, measure), (across, name) in product(enumerate(MAPPED), enumerate(names)):
+        _regime(grid[down, across], rows[(rows["measure"] == measure) & (rows["regime"] == name)])
+        grid[down, across].set(title=name if not down else "", ylabel="" if across else MAPPED[measure])
+    for axes in grid[-1]:
+        marks.plain_log(axes.xaxis)
+        axes.set(xlabel="δ of components, %")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
+
+
+def _regime(axes: Axes, rows: pd.DataFrame) -> None:
+    """A line per kind of proxy through its means over bases, and every base's value as a point."""
+    for kind, dash in LINES.items():
+        mine, grey = rows[rows["proxy"] == kind], kind == CEILING
+        if len(mine):
+            means = mine.groupby("share")[["delta", "value"]].mean()
+            look = {"marker": "" if grey else KINDS[kind].marker, "colour": GREY if grey else INK}
+            label = "second seed" if grey else KINDS[kind].label
+            marks.lines(axes, means.set_index(means["delta"] * 100)[["value"]], dash=dash, label=label, **look)
+            marks.points(axes, mine["delta"] * 100, mine["value"], size=5, colour=look["colour"])
 
 
 def strategies(summary: pd.DataFrame, *, left_out: Sequence[str] = ("general only",)) -> Figure:
