@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from demix_nb import DATA, given, reading, store, studyfile, textfiles
+from demix_nb import DATA, allowed, given, reading, store, studyfile, textfiles
 from demix_nb.engines import Engine
 from demix_nb.ranges import near
 from demix_nb.store import Refusal
 from demix_nb.studyfile import HELDOUT, StudyFile
 
-LIMITS = ("lower", "upper")
+LIMITS = ("lower", "upper", "fixed")
 ALONE = "but there are no components to compare them with; give their scores"
 BROUGHT = ("candidates", "components", "base", "tokenizer", "proxies", "references")  # what notebook 01 would make
 
@@ -148,6 +148,8 @@ def _names(file: StudyFile) -> Iterator[str]:
     baseline = file.run.baseline if isinstance(file.run.baseline, dict) else {}
     used = {"general": [file.general] if file.general else [], "run.baseline": baseline}
     used |= {f"region.{kind}": getattr(file.region, kind) for kind in LIMITS}
+    used |= {f"region.groups.{name}": group.members for name, group in file.region.groups.items()}
+    used |= {"region.max_epochs": file.region.max_epochs if isinstance(file.region.max_epochs, dict) else []}
     known = list(file.candidates)
     for where, names in used.items():
         for name in names if known else []:
@@ -270,10 +272,10 @@ def _allowed(file: StudyFile) -> Iterator[str]:
     if file.to_train:
         return
     table = candidates(file)
-    given.region(file, table["tokens"])
+    allowed.region(file, table["tokens"])
     if file.run.baseline == "natural" and (unknown := table["tokens"].isna()).any():
         yield f"the baseline is natural, but {unknown.idxmax()!r} has no `tokens`; write how many there are"
-    given.baseline(file)
+    allowed.baseline(file)
 
 
 Check = Callable[[StudyFile], Iterator[str]]

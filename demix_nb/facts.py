@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from demix_nb import given, reading, store, studyfile
+from demix_nb import allowed, given, reading, store, studyfile
 from demix_nb import mixtures as simplex
 from demix_nb.region import Region
 from demix_nb.scored import Scored
@@ -197,7 +197,7 @@ class Facts(Tables):
         0: as the study file has it. Raises Refusal as `Region` does, and where one of the two limits of data is given
         without the other, or tokens are not known.
         """
-        return given.region(self.file, self.tokens, caps, max_epochs=max_epochs, target_tokens=target_tokens)
+        return allowed.region(self.file, self.tokens, caps, max_epochs=max_epochs, target_tokens=target_tokens)
 
     @property
     def plain(self) -> pd.DataFrame:
@@ -210,7 +210,7 @@ class Facts(Tables):
             found["natural"] = simplex.natural(self.tokens)
         if self.general:
             found["general only"] = simplex.one_hot(self.candidates, self.general)
-        own = given.baseline(self.file)
+        own = allowed.baseline(self.file)
         return simplex.as_table(found | ({} if own is None else {"baseline": own}))
 
     @property

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from demix_nb import documents, options, reading, scoresheets
-from demix_nb import mixtures as simplex
+from demix_nb import documents, reading, scoresheets
 from demix_nb.engines import Engine
 from demix_nb.ranges import near
-from demix_nb.region import Region
 from demix_nb.scored import Scored, parted
 from demix_nb.store import Refusal
 from demix_nb.studyfile import HELDOUT, StudyFile, Task
@@ -170,48 +168,6 @@ def _columns(task: str, metrics: Sequence[str], held: Collection[str]) -> list[s
 
 
 # --- what is allowed, and what is to be beaten
-
-
-def region(
-    file: StudyFile,
-    tokens: pd.Series,
-    caps: Mapping[str, float] | None = None,
-    *,
-    max_epochs: float = 0.0,
-    target_tokens: float = 0.0,
-) -> Region:
-    """Return the mixtures that a study allows; `caps` and, in a run of `target_tokens`, `max_epochs` bind beside it.
-
-    `tokens`: candidate → tokens there are (NaN: not known). 0: as the file has it. Raises Refusal as `Region` does, and
-    where one limit of data is given without the other, or a candidate's tokens are not known.
-    """
-    caps = dict(caps or {})
-    options.check(caps=caps, max_epochs=float(max_epochs), target_tokens=int(target_tokens))
-    bounds, target = file.region, target_tokens or file.run.target_tokens or 0.0
-    epochs = max_epochs or bounds.max_epochs or 0.0
-    if epochs or target_tokens:
-        options.agree({"max_epochs": epochs, "target_tokens": target})
-    shares = {"lower": bounds.lower}
-    shares["upper"] = bounds.upper | {name: min(cap, bounds.upper.get(name, 1.0)) for name, cap in caps.items()}
-    if not epochs:
-        return Region(list(tokens.index), **shares)
-    if (unknown := tokens.isna()).any():
-        raise Refusal(f"epochs of {unknown.idxmax()!r} cannot be counted; write its `tokens` in the study file")
-    data = {"general": file.general, "beta": 1.0 if file.beta is None else file.beta}
-    return Region.of_data(tokens, **data, target_tokens=target, epochs=epochs, **shares)
-
-
-def baseline(file: StudyFile) -> pd.Series | None:
-    """Return the mixture that a winner must beat where the file gives one; None for the plain ones, by name."""
-    names, said = list(file.candidates), file.run.baseline
-    if said in (None, "natural", "uniform"):
-        return None
-    if isinstance(said, dict):
-        return simplex.validate(pd.Series(said).reindex(names, fill_value=0.0).to_frame("run.baseline").T).iloc[0]
-    table, _ = reading.mixtures(said, names, folders=file.folders)
-    if len(table) > 1:
-        raise Refusal(f"run.baseline, {said}, holds {len(table)} mixtures; give a file of one")
-    return table.iloc[0]
 
 
 # --- references

@@ -13,7 +13,7 @@ import pandas as pd
 
 from demix_nb import mixtures as simplex
 from demix_nb.decide import Search
-from demix_nb.region import Region
+from demix_nb.region import TOLERANCE, Region
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
 
@@ -36,23 +36,59 @@ def top_down(region, predictor, tasks, *, rng, groups, flat, prior=None, **optio
     filled = _filled(region, groups, prior)
     mixture, totals = filled.iloc[0], pd.Series(1.0, index=list(groups))
     if len(groups) > 1:
-        mixture = yield from _lifted(search(region.over(filled)), "groups", lambda shares: shares @ filled)
+        mixture = yield from _lifted(search(over(region, filled)), "groups", lambda shares: shares @ filled, region)
         totals = (filled > 0).astype(float) @ mixture
     for group, members in groups.items():
         if len(members) > 1 and totals[group] >= simplex.SPARSE_BELOW:
             rest = mixture.where(~mixture.index.isin(members), 0.0)
-            inner = search(region.inside(members, totals[group]))
-            mixture = yield from _lifted(inner, group, partial(_into, rest, totals[group]))
+            inner = search(inside(region, members, totals[group]))
+            mixture = yield from _lifted(inner, group, partial(_into, rest, totals[group]), region)
     return mixture
 
 
-def _lifted(search: Search, stage: str, expand: Callable[[pd.DataFrame], pd.DataFrame]) -> Search:
-    """Return a search that asks in terms of all candidates for one that speaks of groups, or of the members of one."""
+def over(region: Region, filled: pd.DataFrame) -> Region:
+    """Return the shares that groups may have; `filled` is group × candidate, how each is filled (rows sum to 1).
+
+    A group of the region that is made of parts of several, and a distance, are not said here: they are settled later.
+    """
+    parts = filled[region.candidates].where(filled[region.candidates] > 0)
+    lower, upper = (region.lower / parts).max(axis=1), (region.upper / parts).min(axis=1).clip(upper=1.0)
+    groups = {}
+    for name, (members, low, high) in region.limits.groups.items():
+        part = filled[list(members)].sum(axis=1)
+        if (part[part > 0] > 1 - TOLERANCE).all():
+            groups[name] = (list(part.index[part > 0]), low, high)
+        elif (part > 0).sum() == 1:
+            of, held = part.idxmax(), part.max()
+            lower[of], upper[of] = max(lower[of], low / held), min(upper[of], high / held)
+    return Region(list(filled.index), lower, upper, groups=groups)
+
+
+def inside(region: Region, members: Sequence[str], share: float) -> Region:
+    """Return how the members of a group may divide its `share` of the mixture among them; shares of the group, sum 1.
+
+    A group of the region that reaches beyond the members, and a distance, are not said here either.
+    """
+    names = list(members)
+    groups = {
+        name: (own, min(low / share, 1.0), min(high / share, 1.0))
+        for name, (own, low, high) in region.limits.groups.items()
+        if set(own) < set(names)
+    }
+    bounds = ((side[names] / share).clip(upper=1.0) for side in (region.lower, region.upper))
+    return Region(names, *bounds, groups=groups)
+
+
+def _lifted(search: Search, stage: str, expand: Callable[[pd.DataFrame], pd.DataFrame], region: Region) -> Search:
+    """Return a search that asks in terms of all candidates for one that speaks of groups, or of the members of one.
+
+    What a stage cannot know of the region is settled when it asks.
+    """
     asked, found = advance(search, None)
     while asked is not None:
-        scored = yield expand(asked).rename(index=lambda name: f"{stage}/{name}")
+        scored = yield region.settled(expand(asked)).rename(index=lambda name: f"{stage}/{name}")
         asked, found = advance(search, Scored(asked, scored.scores.set_axis(asked.index), scored.tasks))
-    return expand(simplex.as_table({"winner": found})).loc["winner"]
+    return region.settled(expand(simplex.as_table({"winner": found}))).loc["winner"]
 
 
 def _into(rest: pd.Series, share: float, mixtures: pd.DataFrame) -> pd.DataFrame:

@@ -1,10 +1,10 @@
 """The set of mixtures that is allowed, and every draw from it.
 
-A region is the simplex cut by a lower and an upper bound on each candidate's share. Whatever needs mixtures (a search,
-a design of references, a gradient step) draws them here, so that none leaves the region by a hair: rows are moved to
-the nearest mixture x within the bounds, argmin KL(x‖p) = clip(c·p, lower, upper), with c by bisection on log c. The
-released DeMix sampler clips once and rescales instead, and a fifth of what it emits breaks a cap. Uniform draws gather
-at the centre where candidates are many (of a hundred the largest share is 5 %), so a design is a row of `DESIGNS`.
+A region is the simplex cut by bounds on candidates, on sums of groups of them, and by a distance from a baseline.
+Whatever needs mixtures (a search, a design of references, a gradient step) draws them here, so that none leaves the
+region by a hair: rows are moved to the nearest mixture within the bounds, in KL divergence (`projection`). The released
+DeMix sampler clips once and rescales instead, and a fifth of what it emits breaks a cap. Uniform draws gather at the
+centre where candidates are many (of a hundred the largest share is 5 %), so a design is a row of `DESIGNS`.
 
 Sources: DeMix (arXiv 2602.00747) 2.4; RegMix (2407.01492) 3.1; maximin designs: Johnson, Moore & Ylvisaker (1990).
 """
@@ -16,40 +16,40 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from demix_nb.limits import Group, Limits, Near, Shares, of_data, that_fits
 from demix_nb.mixtures import SPARSE_BELOW, natural, uniform, validate
 from demix_nb.store import Refusal
 
 TOLERANCE = 1e-9  # how far beyond a bound a share may lie by rounding
 FLOOR = 1e-9  # what a zero weight becomes where bounds need it: a projection cannot lift an exact zero
-BISECTIONS = 100  # halvings of the interval of log c, far below float64's resolution
 STRENGTHS = tuple(np.geomspace(0.5, 5.0, 15))  # Dirichlet strengths, DeMix code's log grid
 MAX_REDRAWS = 1000  # tiny Dirichlet strengths underflow; this often in a row they never will be usable
 POOL = 2000  # mixtures among which a maximin design chooses
 
-Shares = Mapping[str, float] | pd.Series  # candidate → share
-
 
 class Region:
-    """Mixtures of `candidates` with lower ≤ share ≤ upper (by default 0 and 1); never empty.
+    """Mixtures of `candidates` within bounds; never empty.
 
-    Raises Refusal when it is made: for a bound on no candidate, a bound outside 0 … 1 or above its partner, and where
-    no mixture obeys all bounds.
+    `lower` ≤ share ≤ `upper` (by default 0 and 1), shares that are `fixed`, sums of disjoint `groups` (name → members,
+    least, largest), and `near` a mixture: (its shares, largest total variation ½ Σ|x − shares|).
+
+    Raises Refusal when it is made: for a bound on no candidate, a bound outside 0 … 1 or above its partner, a fixed
+    share out of its bounds, groups that overlap, and where no mixture obeys all bounds: which, and what would mend it.
     """
 
-    def __init__(self, candidates: Sequence[str], lower: Shares | None = None, upper: Shares | None = None) -> None:
+    def __init__(
+        self,
+        candidates: Sequence[str],
+        lower: Shares | None = None,
+        upper: Shares | None = None,
+        *,
+        fixed: Shares | None = None,
+        groups: Mapping[str, Group] | None = None,
+        near: Near | None = None,
+    ) -> None:
         self.candidates = list(candidates)
-        self.lower, self.upper = (
-            _bound(given, self.candidates, kind, default)
-            for given, kind, default in ((lower, "lower", 0.0), (upper, "upper", 1.0))
-        )
-        if (crossed := self.lower > self.upper).any():
-            name = crossed.idxmax()
-            low, high = self.lower[name], self.upper[name]
-            raise Refusal(f"{name!r} has lower bound {low:g} above its upper bound {high:g}; widen them")
-        if self.lower.sum() > 1 + TOLERANCE:
-            raise Refusal(f"lower bounds sum to {self.lower.sum():.4g} > 1: {_said(self.lower)}; lower one of them")
-        if self.upper.sum() < 1 - TOLERANCE:
-            raise Refusal(f"upper bounds allow at most {self.upper.sum():.4g} < 1: {_said(self.upper)}; raise one")
+        self.limits = Limits.of(self.candidates, lower, upper, fixed, groups or {}, near)
+        self.limits.check()
 
     @classmethod
     def of_data(
@@ -57,62 +57,76 @@ class Region:
         tokens: pd.Series,
         *,
         target_tokens: float,
-        epochs: float,
+        epochs: float | Shares,
         general: str | None,
         beta: float,
         lower: Shares | None = None,
         upper: Shares | None = None,
+        **bounds,
     ) -> "Region":
         """The mixtures whose recipe repeats no candidate more than `epochs` times in a run of `target_tokens`.
 
         `tokens`: candidate → tokens there are. What binds is the recipe (1−β)·general + β·α: the general candidate's
-        diluting share counts. `lower` and `upper` bound shares beside that; `general` None: nothing dilutes. Raises
-        Refusal as the class does, for amounts that are not positive, and where diluting alone repeats the general
-        candidate too often.
+        diluting share counts. `epochs` may be candidate → number; who is not named is not limited. `lower`, `upper` and
+        other `bounds` hold beside that; `general` None: nothing dilutes. Raises Refusal as the class does, saying what
+        amount would fit, for amounts that are not positive, and where diluting alone repeats the general candidate too
+        often.
         """
-        if not (target_tokens > 0 and epochs > 0):
-            raise Refusal(f"target_tokens is {target_tokens} and epochs {epochs}; both must be positive")
-        room = epochs * tokens / target_tokens - (1 - beta) * (tokens.index == general)
-        if general is not None and room[general] < 0:
-            raise Refusal(
-                f"diluting with {general!r} alone repeats it {(1 - beta) * target_tokens / tokens[general]:.3g} times "
-                f"in {target_tokens:g} tokens, {epochs:g} are allowed; lower target_tokens or allow more epochs"
+        caps, names, own = of_data(tokens, target_tokens, epochs, general, beta), list(tokens.index), dict(upper or {})
+
+        def make(times: float = 1.0) -> "Region":
+            return cls(
+                names, lower, own | {name: min(cap, own.get(name, 1.0)) for name, cap in caps(times).items()}, **bounds
             )
-        caps = (room / beta).clip(upper=1.0) if beta > 0 else pd.Series(1.0, tokens.index)
-        return cls(list(tokens.index), lower, caps.combine(_bound(upper, list(tokens.index), "upper", 1.0), min))
+
+        try:
+            return make()
+        except Refusal as refusal:
+            raise Refusal(f"{refusal}{that_fits(make, target_tokens)}") from refusal
 
     @property
-    def told(self) -> dict[str, dict[str, float]]:
-        """The bounds that bind anything: lower above 0, upper below 1."""
-        kept = {"lower": self.lower[self.lower > 0], "upper": self.upper[self.upper < 1]}
-        return {kind: bounds.round(6).to_dict() for kind, bounds in kept.items() if len(bounds)}
+    def lower(self) -> pd.Series:
+        """Candidate → least share."""
+        return self.limits.lower
+
+    @property
+    def upper(self) -> pd.Series:
+        """Candidate → largest share."""
+        return self.limits.upper
+
+    @property
+    def told(self) -> dict[str, dict]:
+        """The bounds that bind anything: lower above 0, upper below 1, groups, and near."""
+        return self.limits.told
 
     @property
     def bounded(self) -> bool:
         """Whether the region is less than the whole simplex."""
-        return bool((self.lower > 0).any() or (self.upper < 1).any())
+        return bool(self.limits.named)
 
     def holds(self, mixtures: pd.DataFrame) -> pd.Series:
         """Return mixture → whether it lies in the region (to 1e-9)."""
         shares = validate(mixtures, self.candidates)
-        inside = (shares >= self.lower - TOLERANCE) & (shares <= self.upper + TOLERANCE)
-        return inside.all(axis=1)
+        return pd.Series(self.limits.bounds.far(shares.to_numpy()) <= TOLERANCE, shares.index)
 
     # --- projection
 
     def project(self, mixtures: pd.DataFrame) -> pd.DataFrame:
         """Return the mixtures of the region that are nearest to these in KL divergence, row by row.
 
-        Zero shares stay at their lower bound, but in rows that cannot reach the sum 1 without them.
+        Zero shares stay at their lower bound, but in rows that cannot obey all bounds without them.
         """
         table = validate(mixtures, self.candidates)
         if not self.bounded:
             return table
-        low, high = self.lower.to_numpy(), self.upper.to_numpy()
-        shares = table.to_numpy()
-        short = np.where(shares > 0, high, low).sum(axis=1) < 1
+        short = ~self.limits.bounds.within_reach(shares := table.to_numpy())
         shares = np.where(short[:, None], np.maximum(shares, FLOOR), shares)
-        return pd.DataFrame(_project(shares, low, high), index=table.index, columns=table.columns)
+        return pd.DataFrame(self.limits.bounds.project(shares), index=table.index, columns=table.columns)
+
+    def settled(self, mixtures: pd.DataFrame) -> pd.DataFrame:
+        """Return the mixtures as they are where they lie in the region, the nearest of it where they don't."""
+        out = ~self.holds(mixtures)
+        return pd.concat([mixtures[~out], self.project(mixtures[out])]).loc[mixtures.index] if out.any() else mixtures
 
     def nearest(self, weights: pd.Series) -> pd.Series:
         """Return the mixture of the region nearest to positive weights, which need not sum to 1; nothing falls to 0."""
@@ -146,7 +160,7 @@ class Region:
             shares = np.maximum(shares, FLOOR)
         return self.project(named(shares / shares.sum(axis=1, keepdims=True), self.candidates, prefix))
 
-    def sample(
+    def design(
         self, n: int, *, how: str = "uniform", rng: np.random.Generator, prefix: str = "m", prior: Shares | None = None
     ) -> pd.DataFrame:
         """Return a design of `n` mixtures, drawn as the row `how` of `DESIGNS` says.
@@ -162,20 +176,7 @@ class Region:
     def pool(self, n: int, *, how: str = "uniform", rng: np.random.Generator, prefix: str = "p") -> pd.DataFrame:
         """Return `n` mixtures to choose among, as wide as the design `how`; raises Refusal as `sample`."""
         wide = how in DESIGNS and DESIGNS[how].sparse
-        return self.sample(n, how="dirichlet" if wide else how, rng=rng, prefix=prefix)
-
-    # --- regions of a hierarchy's stages
-
-    def over(self, filled: pd.DataFrame) -> "Region":
-        """The shares that groups may have; `filled` is group × candidate, how each group is filled (rows sum to 1)."""
-        inside = filled[self.candidates].where(filled[self.candidates] > 0)
-        lower, upper = (self.lower / inside).max(axis=1), (self.upper / inside).min(axis=1).clip(upper=1.0)
-        return Region(list(filled.index), lower, upper)
-
-    def inside(self, members: Sequence[str], share: float) -> "Region":
-        """How the members of a group may divide its `share` of the mixture among them; shares of the group, sum 1."""
-        names = list(members)
-        return Region(names, (self.lower[names] / share).clip(upper=1.0), (self.upper[names] / share).clip(upper=1.0))
+        return self.design(n, how="dirichlet" if wide else how, rng=rng, prefix=prefix)
 
 
 # --- designs: draw(region, n, prior, *, rng, prefix)
@@ -246,31 +247,6 @@ def unimax(tokens: pd.Series, target_tokens: float, epochs: float) -> pd.Series:
     """
     data = {"target_tokens": target_tokens, "epochs": epochs, "general": None, "beta": 1.0}
     return Region.of_data(natural(tokens) * tokens.sum(), **data).nearest(uniform(list(tokens.index)))
-
-
-def _bound(given: Shares | None, candidates: list[str], kind: str, default: float) -> pd.Series:
-    bound = pd.Series(dict(given) if given is not None else {}, dtype=float)
-    if unknown := [name for name in bound.index if name not in candidates]:
-        raise Refusal(f"{kind} bound for unknown candidate {unknown[0]!r}; candidates: {', '.join(candidates)}")
-    if odd := [name for name, share in bound.items() if not -TOLERANCE <= share <= 1 + TOLERANCE]:
-        raise Refusal(f"{kind} bound of {odd[0]!r} is {bound[odd[0]]:g}; a bound is a share between 0 and 1")
-    return bound.reindex(candidates).fillna(default).clip(0.0, 1.0)
-
-
-def _said(bounds: pd.Series) -> str:
-    return ", ".join(f"{name} {share:.3g}" for name, share in bounds.items())
-
-
-def _project(
-    p: Float[np.ndarray, "n k"], low: Float[np.ndarray, " k"], high: Float[np.ndarray, " k"]
-) -> Float[np.ndarray, "n k"]:
-    left = np.full((len(p), 1), -60.0)
-    right = 60.0 - np.log(np.where(p > 0, p, 1.0).min(axis=1, keepdims=True))
-    for _ in range(BISECTIONS):
-        middle = (left + right) / 2
-        below = np.clip(np.exp(middle) * p, low, high).sum(axis=1, keepdims=True) < 1
-        left, right = np.where(below, middle, left), np.where(below, right, middle)
-    return np.clip(np.exp(right) * p, low, high)
 
 
 def _dirichlet(alpha: Float[np.ndarray, " k"], rng: np.random.Generator) -> Float[np.ndarray, " k"]:

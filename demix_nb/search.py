@@ -64,7 +64,7 @@ def demix(
         if len(seen):
             seen += yield choose(predictor, fresh(prefix=prefix), size)
         else:
-            seen += yield region.sample(size, how=design, rng=rng, prefix=prefix)
+            seen += yield region.design(size, how=design, rng=rng, prefix=prefix)
         predictor.fit(seen)
         last = fresh(prefix="p")  # every round: so the committed searches drew their numbers
     return (yield from winner(rule, predictor, last, top_k))

@@ -192,7 +192,7 @@ class Study(Opened):
         are others, and trained anew.
         """
         if self.trains:
-            return self.region.sample(n, how=how, rng=rng)
+            return self.region.design(n, how=how, rng=rng)
         return self.brought["reference"].mixtures
 
     def again(self, design: pd.DataFrame, n: int) -> pd.DataFrame:
@@ -273,7 +273,7 @@ class Study(Opened):
 
         kind = self.kinds[0]
         if self.opens:
-            fresh = self.region.sample(n, how=drawn, rng=rng, prefix="r1-")
+            fresh = self.region.design(n, how=drawn, rng=rng, prefix="r1-")
             seen = self.proxy(kind)(fresh).only(self.ranked.index).by_family()
         else:
             seen = self.runs.only(self.ranked.index).by_family()

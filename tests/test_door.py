@@ -137,7 +137,9 @@ REFUSED = {
     "general no candidate": (models(general="aa", beta=0.5), r"general names 'aa'.*did you mean 'a'\?"),
     "bound of no candidate": (models(region={"upper": {"c": 0.1}}), r"region\.upper names 'c'"),
     "bound that is no share": (models(region={"upper": {"a": 2}}), r"region\.upper\.a is '2'"),
-    "bounds that leave nothing": (models(region={"upper": {"a": 0.1, "b": 0.2}}), r"0\.3"),
+    "bounds that leave nothing": (
+        models(region={"upper": {"a": 0.1, "b": 0.2}}),
+        r"upper a 0\.1, upper b 0\.2; loosen one: upper a to 0\.8"),
     "epochs without tokens": (models(region={"max_epochs": 4}, run={"target_tokens": 1e9}), r"'a'.*`tokens`"),
     "baseline off the simplex": (models(run={"baseline": {"a": 0.5, "b": 0.6}}), r"run\.baseline.*1\.1"),
     "natural without tokens": (models(run={"baseline": "natural"}), r"'a' has no `tokens`"),

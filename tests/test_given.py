@@ -4,7 +4,7 @@ import pytest
 import yaml
 from test_scoresheets import LAYOUTS, ONE, results, written
 
-from demix_nb import given, studyfile
+from demix_nb import allowed, given, studyfile
 from demix_nb.store import Refusal
 
 SCORES = "run,arc/acc,arc/acc_norm,gsm_acc,web_loss\na,0.1,0.2,0.3,4\nb,0.2,0.1,0.4,5\nc,0.3,0.3,0.5,6\n"
@@ -62,10 +62,10 @@ def test_a_merge_of_components_is_a_baseline_by_their_folders(tmp_path):
     parts = {name: {"component": f"ckpt/step-{name}"} for name in "ab"}
     content = {"candidates": parts, "tasks": ["nine"], "run": {"baseline": "merge.yaml"}}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
-    assert given.baseline(studyfile.read(tmp_path / "study.yaml")).to_dict() == {"a": 0.3, "b": 0.7}
+    assert allowed.baseline(studyfile.read(tmp_path / "study.yaml")).to_dict() == {"a": 0.3, "b": 0.7}
     (tmp_path / "merge.yaml").write_text(merge.replace("{weight: 0.3}", "3"))
     with pytest.raises(Refusal, match=r"merge\.yaml: `parameters` is '3'; write"):
-        given.baseline(studyfile.read(tmp_path / "study.yaml"))
+        allowed.baseline(studyfile.read(tmp_path / "study.yaml"))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)

@@ -1,7 +1,7 @@
 """The laptop's world: text that is at hand, models small enough to train by the dozen, and mixtures learnt on the way.
 
 Nothing outside knows of it: a run's study file names `lab.train` as what trains its models. The face is what
-notebook 01 needs: `build_corpora`, `Setting`, `tasks`, `pretrained`, `train_base`, `curves`, and `optimise` and
+notebook 01 needs: `build_corpora`, `Setting`, `tasks`, `train_base`, `curves`, and `optimise` and
 `beats_chance` to be shown. It is opened when asked for, so that whoever reads text or benchmarks alone waits for no
 torch.
 """
@@ -12,7 +12,6 @@ FACE = {
     "build_corpora": ("corpora", "build"),
     "Setting": ("jobs", "Setting"),
     "tasks": ("jobs", "tasks"),
-    "pretrained": ("real_base", "pretrained"),
     "train_base": ("train", "train_base"),
     "curves": ("train", "curves"),
     "optimise": ("loop", "optimise"),

@@ -117,7 +117,7 @@ def build(
     (`textfiles.texts`). `families`: a YAML file `candidate: family`; without it, the part of the name before
     `_` if that is general, math or code, else the whole name. `megabytes` (1e6 bytes) bounds each candidate's training
     text; `heldout_kb` (1e3 bytes) is held out of each on top. `general` names the candidate that recipes are diluted
-    with. `tokenizer`: a folder with the one to keep; none: learnt from all candidates.
+    with. `tokenizer`: a folder with the one to keep, or a word of PRETRAINED; none: learnt from all candidates.
 
     Raises Refusal for sizes out of range, for missing, unreadable or too little text, for
     families that do not fit the candidates, a tokenizer that cannot be kept, and where the folder cannot be written.
@@ -126,7 +126,7 @@ def build(
     directory, builtin = Path(directory), sources in SETS
     readers = {name: BUILTIN[name] for name in SETS[sources]} if builtin else own.readers(Path(sources))
     check_candidates(list(readers), general)
-    kept = None if tokenizer is None else tokens.kept(Path(tokenizer), vocab_size)
+    kept = None if tokenizer is None else _kept(tokenizer, vocab_size)
     header = {"general": general, "families": assign_families(list(readers), families), "builtin": builtin}
     given = [header, megabytes, vocab_size, heldout_kb, seed, kept and kept.to_str()]
     inputs = store.content_hash(*given, _code(), origin() if builtin else own.origin(readers))
@@ -138,6 +138,12 @@ def build(
     learnt = kept or tokens.learn({name: list(one.train) for name, one in cleaned.items()}, vocab_size)
     _write(directory, cleaned, sizes, learnt, header | {"inputs": inputs})
     return load(directory)
+
+
+def _kept(tokenizer: str | Path, vocab_size: int) -> Tokenizer:
+    from demix_nb.lab.real_base import pretrained  # here: it brings torch, and text needs none
+
+    return tokens.kept(pretrained(tokenizer), vocab_size)
 
 
 def _code() -> list[str]:

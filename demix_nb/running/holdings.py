@@ -181,7 +181,7 @@ def _facts(opened: Given, has: Holdings) -> Table:
         "references": _references(opened, has),
         "of these": _notes(has),
         "recipes": f"{file.beta:g} of the candidates, the rest {file.general}" if file.general else "",
-        "region": _region(opened),
+        "region": _region(opened.file),
         "run": _run(opened),
         "lacks": ", ".join(has.lacking),
         "results in": _short(opened.folder, opened),
@@ -243,12 +243,17 @@ def _notes(has: Holdings) -> str:
     return "\n".join([*has.notes[:SHOWN], *more])
 
 
-def _region(opened: Given) -> str:
-    bounds = opened.file.region
-    parts = [f"{name} ≥ {share:g}" for name, share in bounds.lower.items()]
-    parts += [f"{name} ≤ {share:g}" for name, share in bounds.upper.items()]
-    parts += [f"at most {bounds.max_epochs:g} epochs"] if bounds.max_epochs else []
-    return ", ".join(parts) or "every mixture"
+def _region(file: StudyFile) -> str:
+    bounds = file.region
+    ends = {name: (one.lower, one.upper) for name, one in bounds.groups.items()}
+    often = bounds.max_epochs if isinstance(bounds.max_epochs, dict) else {"": bounds.max_epochs or 0.0}
+    parts = [f"{name} {sign} {share:g}" for sign, kind in (("≥", "lower"), ("≤", "upper"), ("=", "fixed"))
+             for name, share in getattr(bounds, kind).items()]  # fmt: skip
+    parts += [f"{name} {low:g} to {high:g} in all" for name, (low, high) in ends.items()]
+    parts += [f"{share:g} at most other than {name}" for name, share in bounds.near.items()]
+    parts += [f"at most {times:g} epochs{name and f' of {name}'}" for name, times in often.items() if times]
+    told = ", ".join(parts) or "every mixture"
+    return f"{told} (of the recipe)" if bounds.on == "recipe" and parts else told
 
 
 def _run(opened: Given) -> str:

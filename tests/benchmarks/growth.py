@@ -182,7 +182,7 @@ def planted(k: int) -> object:
     from demix_nb.scored import Scored, describe
 
     draw = np.random.default_rng(1)
-    mixtures = Region([f"candidate {number:03} of {k}" for number in range(k)]).sample(RUNS, how="dirichlet", rng=draw)
+    mixtures = Region([f"candidate {number:03} of {k}" for number in range(k)]).design(RUNS, how="dirichlet", rng=draw)
     liked = pd.DataFrame(draw.random((k, TASKS)), mixtures.columns, [f"task {number}" for number in range(TASKS)])
     scores = 3 - (mixtures @ liked) ** 0.5 + draw.normal(0, 0.01, (RUNS, TASKS))
     return Scored(mixtures, scores, describe(scores, unit="bpb", higher_is_better=False))
@@ -190,7 +190,7 @@ def planted(k: int) -> object:
 
 def _sample(how: str, k: int) -> Callable:
     there = region(k)
-    return lambda: there.sample(RUNS, how=how, rng=np.random.default_rng(0))
+    return lambda: there.design(RUNS, how=how, rng=np.random.default_rng(0))
 
 
 def _project(k: int) -> Callable:
