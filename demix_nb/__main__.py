@@ -133,6 +133,45 @@ def _show_costs(planned: list, profile: str, force: bool) -> None:
     console.print(f"nothing was run; all of it would go into {planned[0].run_dir}", markup=False)
 
 
+def _number(what: str) -> Any:
+    return Annotated[float | None, typer.Option(help=what, show_default=False)]
+
+
+@app.command()
+def plan(
+    study: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="a study file: what it tells is not asked")
+    ] = None,
+    candidates: _number("how many") = None,
+    parameters: _number("of a model") = None,
+    component_tokens: _number("that a component is trained on") = None,
+    reference_tokens: _number("that a reference is trained on; none: a component's") = None,
+    searched: _number("mixtures that are looked at") = None,
+    references: _number("really trained mixtures") = None,
+    replicates: _number("of them trained twice") = None,
+    budget: _number("tokens of a trained proxy, as a share of a component's") = None,
+    gpu: Annotated[str, typer.Option(help="a100, h100, h200, l40s or rtx4090")] = "h100",
+    utilisation: Annotated[float, typer.Option(help="share of the GPU's peak that is reached")] = 0.4,
+    wanted: _number("macro ρ: which kind reaches it at the least cost") = None,
+) -> None:
+    """Say what a search will cost, by kind of proxy, and what that bought us; nothing is trained."""
+    from rich.console import Console
+
+    from demix_nb import plan as planning
+    from demix_nb.running import planning as told
+
+    given = {name: value for name, value in locals().items() if name in planning.Sizes.__dataclass_fields__}
+    sizes, machine = told.sizes(study, given), planning.Machine(gpu, utilisation)
+    console, costs, known = Console(soft_wrap=True, highlight=False), planning.table(sizes, machine), told.known()
+    console.print(told.costs(costs))
+    console.print(f"on {gpu} at {utilisation:.0%} of its peak; a merged proxy is measured, a mixed one is not\n")
+    if known is not None:
+        console.print(told.reached(known))
+    if known is not None and wanted is not None:
+        for regime, kind in planning.cheapest(costs, known, wanted).items():
+            console.print(f"macro ρ {wanted:g}, {regime}: {kind or 'no kind reached it'}")
+
+
 @app.command()
 def params(
     step: Annotated[str | None, typer.Argument(autocompletion=_steps, help="a notebook, or a part of its name")] = None,

@@ -27,7 +27,7 @@ LAYERS = (
     ("running",),
     ("panels",),
     ("figures",),
-    ("study",),
+    ("study", "plan"),
     ("door", "facts", "proxies"),
     ("given", "allowed"),
     ("sources",),
