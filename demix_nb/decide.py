@@ -75,14 +75,16 @@ def apart(ranked: pd.DataFrame, n: int) -> pd.DataFrame:
 # --- where a loss has a gradient
 
 
-def optimise(loss: Loss, region: Region, *, steps: int = STEPS, rate: float = RATE) -> tuple[pd.Series, pd.Series]:
+def optimise(
+    loss: Loss, region: Region, *, start: pd.Series | None = None, steps: int = STEPS, rate: float = RATE
+) -> tuple[pd.Series, pd.Series]:
     """Return the mixture of a region that minimises a convex loss, and the loss after each step (index `step`).
 
-    Exponentiated gradient from equal shares: α ← α·exp(−rate·∇) projected onto the region in KL divergence, which is
-    mirror descent (Kivinen & Warmuth 1997; MixMin 2502.10510). A step that would raise the loss is not taken, and the
-    rate halved. Weights stay above 1e-9, so that nothing is lost for good.
+    Exponentiated gradient from `start`, or equal shares: α ← α·exp(−rate·∇) projected onto the region in KL divergence,
+    which is mirror descent (Kivinen & Warmuth 1997; MixMin 2502.10510). A step that would raise the loss is not taken,
+    and the rate halved. Weights stay above 1e-9, so that nothing is lost for good.
     """
-    mixture = region.nearest(uniform(region.candidates))
+    mixture = region.nearest(uniform(region.candidates) if start is None else start)
     value, slope = loss(mixture)
     curve = [value]
     for _ in range(steps):

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
@@ -158,31 +157,6 @@ class Facts(Tables):
     def ranked(self) -> pd.DataFrame:
         """The task table, as far as tasks are in the rank."""
         return self["tasks"].query("in_rank")
-
-    def headroom(self, predictor, found: Scored, named: pd.DataFrame, best: str, *, rng) -> dict[str, Any]:
-        """Return by how many seed noises `best` is predicted ahead of the baseline, told in words; None: not known.
-
-        `named`: the mixtures it is among, see `headroom.of_predictions`; `found`: all that was scored.
-        """
-        from demix_nb import headroom
-
-        three = (self.references, self.scored("replicate", "reference"), found)
-        known, again, found = (one.only(list(predictor.tasks.index)) for one in three)
-        baseline, ahead = headroom.of_predictions(predictor, found, known, again, named, best, rng=rng)
-        return {"told": headroom.worth(ahead), "baseline": baseline} | {
-            fact: None if np.isnan(value) else float(value) for fact, value in ahead.round(4).items()
-        }
-
-    def won(self, trained: Scored, runs: pd.DataFrame, best: str, *, base: int, rng) -> pd.DataFrame:
-        """Return by how many seed noises the really trained `best` is ahead of each plain mixture, seed by seed.
-
-        `runs`: model → strategy, seed; `base`: what all began with, the index. See `headroom.of_trained`.
-        """
-        from demix_nb import headroom
-
-        trained, again = trained.only(self.ranked.index), self.scored("replicate", "reference")
-        table = headroom.of_trained(trained, runs, best, self.plain.index, self.references, again, rng=rng)
-        return table.set_axis(pd.Index([base] * len(table), name="base"))
 
     # --- mixtures
 

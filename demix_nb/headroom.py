@@ -41,16 +41,22 @@ def headroom(
     return pd.Series({"headroom": gain / noise, "low": low, "high": high, "noise": noise, "gain": gain})
 
 
+def scale(known: Scored, found: Scored) -> Scored:
+    """Return the mixtures in whose standard deviations levels are told: references, or what was scored where those are
+    too few or all alike.
+    """
+    return known if len(known) >= FEW and not flat(known.averaged().families) else found
+
+
 def of_predictions(
     predictor, among: Scored, known: Scored, again: Scored, named: pd.DataFrame, best: str, *, rng: np.random.Generator
 ) -> tuple[str, pd.Series]:
     """Return the baseline, and by how much `best` is predicted ahead of it.
 
     `named`: the mixtures it is among; the baseline is the one called so, else the best of uniform and natural. `known`,
-    `again`: references and their second seeds. Levels are in standard deviations of `among` where references are too
-    few or all alike.
+    `again`: references and their second seeds; `among`: what was scored (`scale`).
     """
-    among = known if len(known) >= FEW and not flat(known.averaged().families) else among
+    among = scale(known, among)
 
     def level(scored: Scored) -> pd.Series:
         return scored.level(among) if len(scored) else pd.Series(dtype=float)

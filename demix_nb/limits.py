@@ -5,11 +5,12 @@ Bounds come from a study file, from a notebook's caps or from amounts of data (`
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from numpy import ndarray
 
 from demix_nb.mixtures import validate
 from demix_nb.projection import Bound, Bounds, contradiction, slack
@@ -74,14 +75,34 @@ class Limits:
         """Every bound that binds anything, with its name."""
         bounds, size = self.bounds, len(self.lower)
         rows = zip(self.lower.index, np.eye(size), bounds.low, bounds.high, strict=True)
-        sums = zip(map("group {}".format, self.groups), bounds.groups, bounds.least, bounds.most, strict=True)
+        sums = zip(self.groups, bounds.groups, bounds.least, bounds.most, strict=True)
         found = []
-        for name, row, low, high in [*rows, *sums]:
-            found += [Bound(f"lower {name}", -1.0 * row, -low)] if low > 0 else []
-            found += [Bound(f"upper {name}", 1.0 * row, high)] if high < 1 else []
+        for grouped, (name, row, low, high) in [*((False, one) for one in rows), *((True, one) for one in sums)]:
+            found += [Bound("lower", name, grouped, -1.0 * row, -low)] if low > 0 else []
+            found += [Bound("upper", name, grouped, 1.0 * row, high)] if high < 1 else []
         if self.near is not None and bounds.reach < 1:
-            found.append(Bound("near", np.concatenate([np.zeros(size), np.full(size, 0.5)]), bounds.reach))
+            found.append(Bound("near", "", False, np.concatenate([np.zeros(size), np.full(size, 0.5)]), bounds.reach))
         return found
+
+    def met(self, shares: ndarray, near: float) -> list[str]:
+        """Return the names of the bounds that a mixture meets, to within `near`."""
+        far = shares if self.near is None else np.concatenate([shares, np.abs(shares - self.near[0].to_numpy())])
+        return [bound.name for bound in self.named if bound.row @ far[: len(bound.row)] >= bound.most - near]
+
+    def loosened(self, name: str, by: float) -> "Limits":
+        """Return the same with one bound, by name, wider by so much; raises Refusal for a name of none."""
+        bound = {bound.name: bound for bound in self.named}.get(name)
+        if bound is None:
+            raise Refusal(f"there is no bound {name!r}; the bounds are {', '.join(one.name for one in self.named)}")
+        if self.near is not None and bound.kind == "near":
+            return replace(self, near=(self.near[0], min(self.near[1] + by, 1.0)))
+        if bound.grouped:
+            members, low, high = self.groups[bound.of]
+            ends = (max(low - by, 0.0), high) if bound.kind == "lower" else (low, min(high + by, 1.0))
+            return replace(self, groups={**self.groups, bound.of: (members, *ends)})
+        bounds = getattr(self, bound.kind).copy()
+        bounds[bound.of] = np.clip(bounds[bound.of] + (by if bound.kind == "upper" else -by), 0.0, 1.0)
+        return replace(self, **{bound.kind: bounds})
 
     @property
     def told(self) -> dict[str, dict]:

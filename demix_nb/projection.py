@@ -176,11 +176,21 @@ def _factor(total: Callable, wanted: Each, top: Column) -> Column:
 
 @dataclass(frozen=True)
 class Bound:
-    """One bound by name: `row` · x ≤ `most`; a lower one has both signs turned."""
+    """One bound by name: `row` · x ≤ `most`; a lower one has both signs turned.
 
-    name: str
+    `kind`: lower, upper or near; `of`: the candidate or the group, which `grouped` says it is.
+    """
+
+    kind: str
+    of: str
+    grouped: bool
     row: Float[np.ndarray, " k"]
     most: float
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return " ".join([self.kind, *(["group"] if self.grouped else []), *([self.of] if self.of else [])])
 
     def at(self, loosened: float) -> str:
         """The bound as it would have to be, loosened by so much."""

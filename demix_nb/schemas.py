@@ -45,6 +45,8 @@ SCHEMAS = {
     "quality": Schema("model", {"strategy": "str", "seed": "int", "macro": "float", "place": "float"}),
     "verdict": Schema("base", {"seed": "int", "baseline": "str", "headroom": "float"}, unique=False),
     "bases": Schema("base", {"proxy": "str", "budget": "float", "measure": "str", "value": "float"}, unique=False),
+    "tied": Schema("candidate", {"share": "float", "low": "float", "high": "float"}),
+    "prices": Schema("bound", {"gain": "float", "low": "float", "high": "float"}),
     "regimes": Schema(
         "regime",
         {"base": "int", "share": "float", "delta": "float", "proxy": "str", "measure": "str", "value": "float"},
@@ -102,6 +104,8 @@ TABLES = {  # name of a table → what it must hold; a name that is not here is 
     "verdict": "verdict",
     "bases": "bases",
     "regimes": "regimes",
+    "tied": "tied",
+    "prices": "prices",
     "strategies": "quality",
     "larger_strategies": "quality",
     "partition_quality": "quality",

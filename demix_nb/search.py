@@ -21,6 +21,7 @@ import pandas as pd
 from scipy.spatial.distance import cdist
 
 from demix_nb import mixtures as simplex
+from demix_nb.asking import improve
 from demix_nb.decide import FINALISTS, RATE, STEPS, Search, best, macro_loss, optimise, propose, refine, winner
 from demix_nb.hierarchy import advance, top_down
 from demix_nb.options import agree, check
@@ -169,6 +170,14 @@ STRATEGIES = {
     "mergemix": Strategy(mergemix, "MergeMix", "MergeMix (2601.17858)", "merged", predicts=True),
     "mergemix, top-down": Strategy(
         partial(top_down, flat=staged), "MergeMix, top-down", "MergeMix (2601.17858) Table 3", "merged", ("groups",)
+    ),
+    "improve": Strategy(
+        improve,
+        "expected improvement",
+        "Jones et al. (1998); Wilson et al. (2018)",
+        "trained",
+        predicts=True,
+        starts=True,
     ),
     "gradient": Strategy(gradient, "gradient", "MixMin (2502.10510)", "mixed", uses_gradient=True),
     "uniform": _plain("uniform", "equal shares", simplex.uniform),

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from demix_nb import decide, devices, given
+from demix_nb.certain import Certain
 from demix_nb.cluster import Cluster
-from demix_nb.facts import Facts
 from demix_nb.fidelity import MIN_REFERENCES
 from demix_nb.given import HeldOut, Models
 from demix_nb.proxies import KINDS, Proxy
@@ -38,7 +38,7 @@ HELD = 1 / 3  # of the runs, held out where there is no other test
 
 
 @dataclass(frozen=True)
-class Opened(Facts):
+class Opened(Certain):
     """What a study has to open and to measure: components, base, tokenizer, text, tasks; `entries` as in `Study`."""
 
     entries: Sequence[str] | str | None = None

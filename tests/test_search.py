@@ -23,6 +23,7 @@ SMALL = {
     "regmix": {"n": 112, "pool": 8000, "top_k": 64},
     "mergemix": {"pool": 1000},
     "mergemix, top-down": {"pool": 1000},
+    "improve": {"sizes": (8,) * 7, "pool": 1000, "top_k": 16},
 }
 ASKING = [name for name, row in search.STRATEGIES.items() if row.asks]
 SILENT = [name for name, row in search.STRATEGIES.items() if not row.asks]

@@ -119,6 +119,10 @@ FIGURES = {
         absent="Nothing was scored in this search.",
         spared=("named_mixtures", "named_scores"),
     ),
+    "tied": Row(
+        pipeline.tied, ("tied", "corpora"), "05_search",
+        absent="What a second seed changes, or how sure the predictor is, is not known: nothing is told to be tied.",
+    ),
     "mixtures": Row(
         pipeline.mixtures, ("named_mixtures", "corpora"), "05_search", absent="No mixture was named in this study."
     ),

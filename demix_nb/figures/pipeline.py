@@ -255,6 +255,22 @@ def mixtures(named: pd.DataFrame, corpora: pd.DataFrame) -> Figure:
     return figure
 
 
+def tied(ranges: pd.DataFrame, corpora: pd.DataFrame) -> Figure | None:
+    """Share of every candidate in the answer, and as a line the shares it has among mixtures tied with the best.
+
+    Columns: share, low, high.
+    """
+    if ranges.empty:
+        return None
+    figure, ((axes,),) = marks.canvas(height=0.9 + 0.28 * len(ranges))
+    shade = colours.candidates(corpora["family"].to_dict())
+    for height, (name, row) in enumerate(ranges.iterrows()):
+        marks.dots(axes, row.to_frame().T.rename(columns={"share": "value"}), colour=shade[name], aside=height)
+    marks.rows(axes, ranges.index)
+    axes.set(xlabel="share of the mixture: the answer, and the range among mixtures that are as good", xlim=(0, None))
+    return figure
+
+
 def quality(models: pd.DataFrame, references: pd.DataFrame) -> Figure:
     """Place of really trained mixtures among the references: a dot per seed, a line and a number at their mean.
 

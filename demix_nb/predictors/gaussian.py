@@ -70,10 +70,12 @@ class Surface:
         best = min(found, key=lambda result: result.fun)
         return best.x, float(best.fun)
 
-    def kernel(self, theta: Theta, z: Float[ndarray, "point column"]) -> tuple[ndarray, ndarray]:
-        """k between z and the rows of fit, without the plane, and twice ∂k/∂Σ_d w_d(…)²."""
+    def kernel(
+        self, theta: Theta, z: Float[ndarray, "point column"], other: Float[ndarray, "row column"] | None = None
+    ) -> tuple[ndarray, ndarray]:
+        """k between z and the `other` points (the rows of fit), without the plane, and twice ∂k/∂Σ_d w_d(…)²."""
         root = np.exp(theta[: self.z.shape[1]] / 2)
-        a, b = z * root, self.z * root
+        a, b = z * root, (self.z if other is None else other) * root
         squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T  # a matrix product; cdist is slower
         r = np.sqrt(5 * np.maximum(squares, 0.0))
         decay = np.exp(theta[self.z.shape[1]] - r)
@@ -134,6 +136,14 @@ class Conditioned:
         own = own if plane is None else own + np.exp(self.theta[-2]) * (plane**2).sum(axis=1)
         return k @ self.weights, np.sqrt(np.maximum(own - explained, 1e-12))
 
+    def draw(self, z: ndarray, n: int, rng: np.random.Generator, plane: ndarray | None = None) -> ndarray:
+        """Draw n surfaces that agree with the runs, at these points together and without a run's noise."""
+        k, own = self._kernel(z, plane), self.surface.kernel(self.theta, z, z)[0]
+        own = own if plane is None else own + np.exp(self.theta[-2]) * (plane @ plane.T)
+        left = own - k @ cho_solve(self.factor, k.T)
+        values, vectors = np.linalg.eigh((left + left.T) / 2)  # near points make it all but singular
+        return k @ self.weights + rng.normal(size=(n, len(z))) @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+
 
 @dataclass
 class GaussianProcess:
@@ -153,3 +163,6 @@ class GaussianProcess:
 
     def spread(self, x: Mixtures) -> Scores:
         return self.scale * self.known.mean_and_spread(np.sqrt(x))[1]
+
+    def draw(self, x: Mixtures, n: int, rng: np.random.Generator) -> ndarray:
+        return self.centre + self.scale * self.known.draw(np.sqrt(x), n, rng)

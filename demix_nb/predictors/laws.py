@@ -42,6 +42,8 @@ class Ridge:
         self.alpha_, self.missed = float(PENALTIES[best]), float(np.sqrt(errors[best]))
         self.middle, self.centre = x.mean(axis=0), y.mean()
         self.coef_ = self._slopes(x - self.middle, y - self.centre)[:, best]
+        _, s, v = np.linalg.svd(x - self.middle, full_matrices=False)
+        self.doubt = self.missed * v.T / np.sqrt(s**2 + self.alpha_)
         return self
 
     @staticmethod
@@ -57,6 +59,10 @@ class Ridge:
 
     def predict(self, x: Mixtures) -> Scores:
         return self.centre + (x - self.middle) @ self.coef_
+
+    def draw(self, x: Mixtures, n: int, rng: np.random.Generator) -> ndarray:
+        """Draw n planes as the runs leave them open: coefficients as Bayesian linear regression has them."""
+        return self.predict(x) + rng.normal(size=(n, self.doubt.shape[1])) @ ((x - self.middle) @ self.doubt).T
 
 
 @dataclass

@@ -154,6 +154,22 @@ class Predictor:
         mixtures = self._known(mixtures)
         return self._table("spread", mixtures)
 
+    def draws(self, mixtures: pd.DataFrame, n: int, *, rng: np.random.Generator) -> list[Scored]:
+        """Return `n` answers to what these mixtures would score without a run's noise, each for all of them together.
+
+        What is open about one mixture is open about its neighbours, so that differences are told as sharply as they are
+        known. Tasks are drawn apart. Raises Refusal as `spread` does.
+        """
+        if not self.row.spread:
+            self.spread(mixtures)
+        mixtures, streams = self._known(mixtures), rng.spawn(len(self.regressors))
+        shares = mixtures.to_numpy()
+        drawn = {
+            task: one.draw(shares, n, own) for (task, one), own in zip(self.regressors.items(), streams, strict=True)
+        }
+        tables = (pd.DataFrame({t: rows[i] for t, rows in drawn.items()}, mixtures.index) for i in range(n))
+        return [Scored(mixtures, table.apply(self._near), self.tasks) for table in tables]
+
     def _near(self, guess: pd.Series) -> pd.Series:
         low, high = self.ends[guess.name]
         return guess.clip(low - BEYOND * (high - low), high + BEYOND * (high - low))

@@ -132,6 +132,10 @@ class Process:
         mean, deviation = self.known.mean_and_spread(*self._at(x))
         return self.warp.back(mean), (self.warp.back(mean + deviation) - self.warp.back(mean - deviation)) / 2
 
+    def draw(self, x: Mixtures, n: int, rng: np.random.Generator) -> ndarray:
+        points, plane = self._at(x)
+        return self.warp.back(self.known.draw(points, n, rng, plane))
+
 
 def _found(surface: Surface, target: Scores, starts: Sequence[Theta], prior: Prior, steps: int) -> tuple:
     theta, value = surface.fit(target[:, None], starts, prior, steps)
@@ -156,6 +160,9 @@ class Plane:
 
     def opinion(self, x: Mixtures) -> Opinion:
         return self.predict(x), np.full(len(x), self.ridge.missed)
+
+    def draw(self, x: Mixtures, n: int, rng: np.random.Generator) -> ndarray:
+        return self.ridge.draw(x, n, rng)
 
 
 @dataclass
@@ -247,6 +254,13 @@ class Stack:
     def spread(self, x: Mixtures) -> Scores:
         means, spreads = map(np.stack, zip(*(member.opinion(x) for member in self.members), strict=True))
         return self.wide * self._joined(means, spreads)[1]
+
+    def draw(self, x: Mixtures, n: int, rng: np.random.Generator) -> ndarray:
+        """Draw from one opinion at a time, as often as it counts; as wide around the mean as the spread is made."""
+        counts = rng.multinomial(n, self.weights / self.weights.sum()).tolist()
+        parts = [member.draw(x, count, rng) for member, count in zip(self.members, counts, strict=True) if count]
+        drawn, mean = self.centre + self.belief * (np.concatenate(parts) - self.centre), self.predict(x)
+        return rng.permutation(mean + self.wide * (drawn - mean))
 
 
 def weights(errors: Float[ndarray, " opinion"]) -> Float[ndarray, " opinion"]:

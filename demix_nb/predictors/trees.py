@@ -68,3 +68,6 @@ class BaggedLightGBM:
 
     def spread(self, x: Mixtures) -> Scores:
         return self._members(x).std(axis=0, ddof=1)
+
+    def draw(self, x: Mixtures, n: int, rng: np.random.Generator) -> Float[np.ndarray, "draw mixture"]:
+        return self._members(x)[rng.integers(0, self.size, size=n)]

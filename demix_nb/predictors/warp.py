@@ -48,7 +48,7 @@ class Warp:
     def __call__(self, y: Scores) -> Scores:
         return (self._bend(y) - self.middle) / self.size
 
-    def back(self, value: ndarray) -> Scores:
+    def back(self, value: ndarray) -> ndarray:
         """Return the score at a place of the warped scale, no farther out than `FARTHEST` ranges."""
         bent = value * self.size + self.middle
         far = FARTHEST * (self.high - self.low)

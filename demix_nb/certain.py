@@ -1,0 +1,63 @@
+"""What a study says of its own answer: by how much it is ahead, what is as good, what binds it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from demix_nb.facts import Facts
+from demix_nb.region import Region
+from demix_nb.scored import Scored
+
+
+@dataclass(frozen=True)
+class Certain(Facts):
+    """A study's facts, and how sure its answer is."""
+
+    def headroom(self, predictor, found: Scored, named: pd.DataFrame, best: str, *, rng) -> dict[str, Any]:
+        """Return by how many seed noises `best` is predicted ahead of the baseline, told in words; None: not known.
+
+        `named`: the mixtures it is among, see `headroom.of_predictions`; `found`: all that was scored.
+        """
+        from demix_nb import headroom
+
+        three = (self.references, self.scored("replicate", "reference"), found)
+        known, again, found = (one.only(list(predictor.tasks.index)) for one in three)
+        baseline, ahead = headroom.of_predictions(predictor, found, known, again, named, best, rng=rng)
+        return {"told": headroom.worth(ahead), "baseline": baseline} | {
+            fact: None if np.isnan(value) else float(value) for fact, value in ahead.round(4).items()
+        }
+
+    def certain(
+        self, predictor, region: Region, found: Scored, answer: pd.Series, noise: float | None, *, rng
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return how far the answer's shares may be moved, and what each bound that it meets costs.
+
+        Tables `tied` (candidate: share, low, high) and `prices` (bound: gain of level a point, low, high), see the
+        modules of these names; without rows where nobody knows a seed's `noise`, or the predictor how sure it is.
+        """
+        from demix_nb import headroom, prices, tied
+
+        known = self.references.only(list(predictor.tasks.index))
+        among = headroom.scale(known, found.only(list(predictor.tasks.index)))
+
+        def level(scored: Scored) -> pd.Series:
+            return scored.level(among)
+
+        if not (predictor.row.spread and noise):
+            return tied.none(), prices.none()
+        ties = tied.tied(predictor, region, level, noise, rng=rng, also=answer.to_frame("answer").T)
+        _, priced = prices.prices(predictor, region, level, answer, rng=rng)
+        return ties.ranges.assign(share=answer), priced
+
+    def won(self, trained: Scored, runs: pd.DataFrame, best: str, *, base: int, rng) -> pd.DataFrame:
+        """Return by how many seed noises the really trained `best` is ahead of each plain mixture, seed by seed.
+
+        `runs`: model → strategy, seed; `base`: what all began with, the index. See `headroom.of_trained`.
+        """
+        from demix_nb import headroom
+
+        trained, again = trained.only(self.ranked.index), self.scored("replicate", "reference")
+        table = headroom.of_trained(trained, runs, best, self.plain.index, self.references, again, rng=rng)
+        return table.set_axis(pd.Index([base] * len(table), name="base"))
