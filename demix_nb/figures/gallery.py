@@ -121,7 +121,7 @@ FIGURES = {
     ),
     "tied": Row(
         pipeline.tied, ("tied", "corpora"), "05_search",
-        absent="What a second seed changes, or how sure the predictor is, is not known: nothing is told to be tied.",
+        absent="Nobody knows what a second seed changes, or how sure the predictor is: no mixture is told to be tied.",
     ),
     "mixtures": Row(
         pipeline.mixtures, ("named_mixtures", "corpora"), "05_search", absent="No mixture was named in this study."

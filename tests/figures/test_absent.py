@@ -31,7 +31,8 @@ def empty(table):
 
 
 def without(*absent):
-    return lambda table: empty(table) if table in absent else committed(table)
+    whole = {"tied": committed("named_mixtures").T.assign(share=0.1, low=0.0, high=0.2)}
+    return lambda table: empty(table) if table in absent else whole[table] if table in whole else committed(table)
 
 
 def said(figure):
@@ -181,6 +182,7 @@ def large():
         "coverage": rows(["predictor", "level", "covered"], ("ridge", 0.5, 0.4), ("ridge", 0.9, 0.8)),
         "search_rounds": pd.DataFrame({"round": 1, "rank": np.arange(1.0, 13)}, shares.index),
         "search_mixtures": shares, "search_scores": numbers(mixtures, asked),
+        "tied": rows(["candidate", "share", "low", "high"], *((name, 0.02, 0.0, 0.1) for name in NAMES)),
         "named_mixtures": shares.iloc[:3], "named_scores": numbers(mixtures[:3], asked),
         "effects": rows(["candidate", "task", "effect", "q", "kind"], *cells),
         "pairs": rows(["first", "second", "task", "effect", "q"], *pairs),
