@@ -172,6 +172,34 @@ def plan(
             console.print(f"macro ρ {wanted:g}, {regime}: {kind or 'no kind reached it'}")
 
 
+Tables = Annotated[Path, typer.Argument(metavar="FILE", help="a study file of tables: mixtures and their scores")]
+
+
+@app.command(name="next")
+def following(
+    study: Tables,
+    n: Annotated[int, typer.Option("-n", min=1, help="how many")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="another one asks for others")] = 0,
+) -> None:
+    """Say which mixtures to train next, and write them down."""
+    from demix_nb.running import rounds
+
+    found = rounds.ask(study, n, seed=seed)
+    print(found.mixtures.round(4).to_string(), found.told, f"written to {found.path}", sep="\n")
+
+
+@app.command()
+def tell(
+    study: Tables,
+    scores: Annotated[Path, typer.Argument(metavar="SCORES", help="a table of scores, or lm-eval's results")],
+    mixtures: Annotated[Path | None, typer.Option(help="of those nobody asked for", show_default=False)] = None,
+) -> None:
+    """Add what was trained to the runs that a study knows."""
+    from demix_nb.running import rounds
+
+    print(*rounds.tell(study, scores, mixtures), sep="\n")
+
+
 @app.command()
 def params(
     step: Annotated[str | None, typer.Argument(autocompletion=_steps, help="a notebook, or a part of its name")] = None,

@@ -11,8 +11,6 @@ Deisenroth, Maximizing acquisition functions (2018). González et al. (2016) pen
 instead, for want of draws.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
@@ -36,26 +34,48 @@ def improve(
     seen = Scored.none(tasks) if start is None else start
     for turn, n in enumerate(sizes, start=1):
         fresh = region.pool(pool, how="dirichlet", rng=rng, prefix=f"r{turn}-")
-        if len(seen) < KNOWN * len(region.candidates):
-            asked = telling(fresh, seen.mixtures, n)
-        else:
-            predictor.fit(seen)
-            asked, gain = batch(predictor, fresh, seen, n, rng=rng)
-            if gain < noise:
-                break
+        asked, gain = ask(predictor, fresh, seen, n, rng=rng)
+        if gain < noise:
+            break
         seen += yield asked
     predictor.fit(seen)
     last = region.pool(pool, how="dirichlet", rng=rng, prefix="p")
     return (yield from winner(rule, predictor, last, top_k))
 
 
+def ask(
+    predictor,
+    pool: pd.DataFrame,
+    seen: Scored,
+    n: int,
+    *,
+    rng: np.random.Generator,
+    waiting: pd.DataFrame | None = None,
+) -> tuple[pd.DataFrame, float]:
+    """Return the `n` mixtures of a pool to score next, and what they may gain together (infinite while few are known).
+
+    `waiting`: what was asked for and has not come back, which nobody asks for again.
+    """
+    known = seen.mixtures if waiting is None else pd.concat([seen.mixtures, waiting])
+    if len(seen) < KNOWN * pool.shape[1]:
+        return telling(pool, known, n), np.inf
+    predictor.fit(seen)
+    return batch(predictor, pool, seen, n, rng=rng, waiting=waiting)
+
+
 def batch(
-    predictor, pool: pd.DataFrame, seen: Scored, n: int, *, rng: np.random.Generator
+    predictor,
+    pool: pd.DataFrame,
+    seen: Scored,
+    n: int,
+    *,
+    rng: np.random.Generator,
+    waiting: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, float]:
     """Return the `n` mixtures of a pool that may improve most together on what was seen, and by how much of a level.
 
-    Levels are the families' mean in standard deviations of what was seen. Raises Refusal for a predictor that cannot
-    say how sure it is.
+    Beyond what those `waiting` may gain already. Levels are the families' mean in standard deviations of what was seen.
+    Raises Refusal for a predictor that cannot say how sure it is.
     """
     some = seen.only(list(predictor.tasks.index))
 
@@ -63,8 +83,11 @@ def batch(
         return scored.level(some)
 
     pool = best(predictor, pool, NEAREST, by)
-    values = np.array([by(one).to_numpy() for one in predictor.draws(pool, DRAWS, rng=rng)])
+    everything = pool if waiting is None else pd.concat([pool, waiting[list(pool)].add_prefix("waiting ", axis=0)])
+    values = np.array([by(one).to_numpy() for one in predictor.draws(everything, DRAWS, rng=rng)])
+    values, theirs = values[:, : len(pool)], values[:, len(pool) :]
     bar = np.full(len(values), float(by(predictor.predict(some.mixtures)).min()))
+    bar = np.minimum(bar, theirs.min(axis=1, initial=np.inf))
     chosen: list[int] = []
     before = bar.mean()
     for _ in range(n):
@@ -73,20 +96,3 @@ def batch(
         chosen.append(int(gains.argmax()))
         bar = np.minimum(bar, values[:, chosen[-1]])
     return pool.iloc[chosen], float(before - bar.mean())
-
-
-def pending(search: Search, known: Callable[[pd.DataFrame], pd.Series], scored: Callable[[pd.DataFrame], Scored]):
-    """Return what a search asks for that is not known yet, or None and its answer.
-
-    A search that was left, whatever ended it, is begun anew with the same seed and gets what is known already;
-    `known(mixtures)` says which these are, `scored(mixtures)` gives their scores.
-    """
-    asked = next(search)
-    while True:
-        missing = asked[~known(asked)]
-        if len(missing):
-            return missing, None
-        try:
-            asked = search.send(scored(asked))
-        except StopIteration as end:
-            return None, end.value

@@ -104,6 +104,7 @@ TABLES = {  # name of a table → what it must hold; a name that is not here is 
     "verdict": "verdict",
     "bases": "bases",
     "regimes": "regimes",
+    "asked_mixtures": "mixtures",
     "tied": "tied",
     "prices": "prices",
     "strategies": "quality",

@@ -153,8 +153,11 @@ class Opened(Certain):
 
     @cached_property
     def runs(self) -> Scored:
-        """The mixtures and scores that a study of tables is given; none where there are models to be scored."""
-        return Scored.none(self.tasks, self.candidates) if self.opens else given.runs(self.file, self.candidates)
+        """The mixtures and scores that a study of tables is given, and was told later (`demix-nb tell`)."""
+        if self.opens:
+            return Scored.none(self.tasks, self.candidates)
+        runs = given.runs(self.file, self.candidates)
+        return runs + self.scored("told", tasks=runs.tasks) if "told_scores" in self else runs
 
     def measure(self, models: Models) -> Scored:
         """Measure stored models on the suite, once ever; of those known by their scores alone, these are taken."""

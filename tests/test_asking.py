@@ -1,7 +1,6 @@
 """What to score next: half of the runs that chance needs, no two alike, and an end where a seed says as much."""
 
 import numpy as np
-import pandas as pd
 from planted import BOUNDED, FREE, NAMES, TASKS, excess, losses, predictor
 
 from demix_nb import asking
@@ -71,36 +70,14 @@ def test_more_noise_never_asks_more(rng):
     assert len(asked) == 5 and gain > 0 and gain >= less * 0.8 and len(one) == 1
 
 
-def test_a_search_that_was_left_goes_on_from_what_is_known():
-    table = {}
-
-    def known(mixtures):
-        return pd.Series([tuple(np.round(row, 9)) in table for row in mixtures.to_numpy()], mixtures.index)
-
-    def scored(mixtures):
-        rows = [table[tuple(np.round(row, 9))] for row in mixtures.to_numpy()]
-        return Scored(mixtures, pd.DataFrame(rows, mixtures.index, list(TASKS.index)), TASKS)
-
-    def fresh():
-        return asking.improve(FREE, predictor(), TASKS, rng=np.random.default_rng(5), **QUICK, sizes=(4,) * 8)
-
-    answers = []
-    for _ in range(60):
-        missing, answer = asking.pending(fresh(), known, scored)
-        if missing is None:
-            answers.append(answer)
-            break
-        half = missing.iloc[: max(len(missing) // 2, 1)]
-        table |= {tuple(np.round(row, 9)): list(losses(half).loc[name]) for name, row in half.iterrows()}
-    whole = driven_exactly()
-    assert len(answers) == 1 and np.allclose(answers[0], whole, atol=1e-9)
-
-
-def driven_exactly():
-    search = asking.improve(FREE, predictor(), TASKS, rng=np.random.default_rng(5), **QUICK, sizes=(4,) * 8)
-    asked = next(search)
-    try:
-        while True:
-            asked = search.send(Scored(asked, losses(asked), TASKS))
-    except StopIteration as end:
-        return end.value
+def test_what_is_waiting_is_not_asked_for_again(rng):
+    seen = noisy(FREE.draw(40, rng=rng), rng)
+    pool, learnt = FREE.draw(800, rng=rng, prefix="p"), predictor()
+    first, gain = asking.ask(learnt, pool, seen, 4, rng=np.random.default_rng(0))
+    again, less = asking.ask(learnt, pool, seen, 4, rng=np.random.default_rng(0), waiting=first)
+    assert np.isfinite(gain) and less < gain
+    gaps = np.abs(again.to_numpy()[:, None] - first.to_numpy()).sum(axis=-1) / 2
+    assert (gaps > 0.01).all()
+    few = noisy(FREE.draw(3, rng=rng, prefix="q"), rng)
+    spread, unknown = asking.ask(learnt, pool, few, 4, rng=rng, waiting=first)
+    assert unknown == np.inf and not set(spread.index) & set(first.index)

@@ -71,6 +71,7 @@ class Given:
     def fingerprint(self) -> str:
         """A hash of what it says and of the names, sizes and times of all that it names."""
         found = [path for place in door.named_files(self.file) for path in (place, *sorted(place.rglob("*")))]
+        found += sorted((self.folder / "tables").glob("told_*.csv"))  # by `demix-nb tell`
         files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found if path.is_file()]
         return content_hash(dumped(self.file), files)
 
