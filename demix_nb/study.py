@@ -154,10 +154,8 @@ class Opened(Certain):
     @cached_property
     def runs(self) -> Scored:
         """The mixtures and scores that a study of tables is given, and was told later (`demix-nb tell`)."""
-        if self.opens:
-            return Scored.none(self.tasks, self.candidates)
-        runs = given.runs(self.file, self.candidates)
-        return runs + self.scored("told", tasks=runs.tasks) if "told_scores" in self else runs
+        own = Scored.none(self.tasks, self.candidates) if self.opens else given.runs(self.file, self.candidates)
+        return own + self.scored("told", tasks=own.tasks) if "told_scores" in self and not self.opens else own
 
     def measure(self, models: Models) -> Scored:
         """Measure stored models on the suite, once ever; of those known by their scores alone, these are taken."""
@@ -191,7 +189,7 @@ class Study(Opened):
     def design(self, n: int, *, how: str = "uniform", rng: np.random.Generator) -> pd.DataFrame:
         """Return the references' mixtures: those given; else `n` drawn where models are trained here; else none.
 
-        `how`: a row of `region.DESIGNS`. Drawn ones are of the candidates that there are: where one comes or goes they
+        `how`: a row of `DESIGNS`. Drawn ones are of the candidates that there are: where one comes or goes they
         are others, and trained anew.
         """
         if self.trains:
