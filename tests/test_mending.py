@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demix_nb.mending import Fused, mend
+from demix_nb.mending import Blended, Fused, bracket, mend, out_of_fold
 from demix_nb.region import Region
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
@@ -101,3 +101,77 @@ def test_too_few_references_are_refused(mixtures, rng):
         mend(merge, few, rng=rng)
     with pytest.raises(Refusal, match="3 references cannot correct"):
         Fused(plain).fit(few)
+
+
+# --- between two proxies, and what both say together
+
+
+def low(mixtures):
+    """A proxy that is always below the truth by a third of what `plain` is above it."""
+    found = plain(mixtures)
+    return scored(mixtures, found.scores - 0.4 * mixtures[NAMES].sum(axis=1).to_numpy()[:, None] * GAP)
+
+
+GAP = np.array([1.0, 0.5, 2.0])
+
+
+def between(mixtures):
+    return scored(mixtures, plain(mixtures).scores - 0.3 * GAP)
+
+
+def test_a_planted_share_is_found_and_scores_lie_between(mixtures, rng):
+    found = Blended(plain, low).fit(between(mixtures))
+    assert found.share == pytest.approx(0.25)
+    fresh = Region(NAMES).draw(20, rng=rng)
+    assert np.allclose(found(fresh).scores, between(fresh).scores) and set(found(fresh).tasks["kind"]) == {"blended"}
+    beyond = scored(mixtures, plain(mixtures).scores + 1.0)
+    assert Blended(plain, low).fit(beyond).share == 1.0, "no share is above 1"
+    with pytest.raises(Refusal, match="3 references cannot blend two proxies"):
+        Blended(plain, low).fit(between(mixtures.iloc[:3]))
+
+
+def test_out_of_fold_nobody_is_judged_by_what_he_was_fitted_to(mixtures, rng):
+    seen = []
+
+    def fit(references):
+        seen.append(set(references.names))
+        return Fused(plain).fit(references)
+
+    found = out_of_fold(fit, between(mixtures), rng=rng)
+    assert found.names == list(mixtures.index) and len(seen) == 5
+    assert set.intersection(*seen) == set() and all(18 <= len(names) <= 20 for names in seen)
+    noise = scored(mixtures, rng.standard_normal((24, 3)))
+    inside = Fused(plain).fit(noise)(mixtures).scores - noise.scores
+    outside = out_of_fold(lambda own: Fused(plain).fit(own), noise, rng=rng).scores - noise.scores
+    assert (outside**2).mean().mean() > (inside**2).mean().mean()
+
+
+def test_the_bracket_counts_what_is_planted(mixtures, rng):
+    found = bracket(plain(mixtures), low(mixtures), between(mixtures))
+    assert found["mixed below"] == found["merged above"] == found["enclosed"] == 1
+    assert found["error merged"] == pytest.approx(0.3 * GAP.mean())
+    assert found["error mixed"] == pytest.approx(0.1 * GAP.mean())
+    assert found["distance"] == pytest.approx(0.4 * GAP.mean())
+    none = bracket(low(mixtures), plain(mixtures), between(mixtures))
+    assert none["mixed below"] == none["merged above"] == none["enclosed"] == 0
+    size = mixtures["general"].to_numpy()[:, None]
+    truth = plain(mixtures)
+    merged, mixed = (scored(mixtures, truth.scores + sign * size) for sign in (1, -0.5))
+    assert bracket(merged, mixed, truth)["told"] == pytest.approx(1.0), "the distance ranks the errors"
+
+
+def test_the_distance_of_both_is_what_the_formula_says(rng):
+    """log Σαp − log p(mean) = ½ Σ α (τ−τ̄)ᵀ(∇²p/p)(τ−τ̄) to second order: softmax of three logits, by differences."""
+
+    def p(logits):
+        return np.exp(logits[1]) / np.exp(logits).sum()
+
+    base, alpha = rng.standard_normal(3), rng.dirichlet(np.ones(4))
+    updates = 1e-2 * rng.standard_normal((4, 3))
+    mean = alpha @ updates
+    gap = np.log(alpha @ [p(base + one) for one in updates]) - np.log(p(base + mean))
+    h, eye = 1e-4, np.eye(3)
+    curved = np.array([[(p(base + h * (a + b)) - p(base + h * (a - b)) - p(base + h * (b - a)) + p(base - h * (a + b)))
+                        / (4 * h * h) for a in eye] for b in eye]) / p(base)  # fmt: skip
+    second = 0.5 * sum(w * (t - mean) @ curved @ (t - mean) for w, t in zip(alpha, updates, strict=True))
+    assert gap == pytest.approx(second, rel=0.05)

@@ -1,6 +1,7 @@
 """What the study's figures show is what the tables say."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import REPOSITORY
 from matplotlib.colors import to_hex
@@ -93,3 +94,36 @@ def test_winners_of_few_and_many_candidates_stand_at_their_mean_places():
     means = models.groupby(["strategy", "candidates"])["place"].mean().sort_values()
     assert names(axes) == [f"{kind}, {candidates} candidates" for kind, candidates in means.index]
     assert [text.get_text() for text in axes.texts] == [f"mean {mean:.1f}" for mean in means]
+
+
+def map_of(*regimes):
+    """A map on which a merge gets worse with δ, and worse on the second base."""
+    rows = []
+    for regime in regimes:
+        for base in (0, 1):
+            for share, delta in ((0.25, 0.01), (1.0, 0.04)):
+                facts = {"regime": regime, "base": base, "share": share, "delta": delta, "suite": "heldout"}
+                for proxy, budget in (
+                    ("merged", 1.0),
+                    ("mixed", 1.0),
+                    ("trained", 0.125),
+                    ("trained", 0.25),
+                    ("ceiling", 1),
+                ):
+                    for measure in ("rho_macro", "rho_rank", "error"):
+                        value = 0.9 - 10 * delta - 0.1 * base if proxy == "merged" else 0.8 + 0.1 * (budget == 0.125)
+                        rows.append(facts | {"proxy": proxy, "budget": budget, "measure": measure, "value": value})
+                rows.append(facts | {"proxy": "bracket", "budget": 1.0, "measure": "spread", "value": 2.0})
+    return pd.DataFrame(rows).set_index("regime")
+
+
+def test_the_map_has_a_column_per_regime_and_a_mean_over_bases_per_size():
+    figure = figures_study.regimes(map_of("small", "large"))
+    assert [axes.get_title() for axes in figure.axes] == ["small", "large", "", "", "", ""]
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert list(lines) == ["merged (DeMix)", "mixed probabilities", "trained on few tokens", "second seed"]
+    assert np.allclose(lines["merged (DeMix)"].get_xydata(), [[1, 0.75], [4, 0.45]])
+    errors = figure.axes[4].lines[0].get_ydata()
+    assert np.allclose(errors, [0.375, 0.225]), "in standard deviations of the references"
+    assert np.allclose(lines["trained on few tokens"].get_ydata(), 0.8), "the dearest of them"
+    assert figures_study.regimes(map_of("small").assign(suite="nine")) is None
