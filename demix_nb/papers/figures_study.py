@@ -78,7 +78,8 @@ def regimes(table: pd.DataFrame, *, suite: str = "heldout") -> Figure | None:
     scaled = rows["measure"] == "error"
     rows.loc[scaled, "value"] /= spread.reindex(rows.index[scaled]).to_numpy()
     rows = rows.reset_index()
-    rows = rows[(rows["proxy"] != "trained") | (rows["budget"] == rows.groupby(key)["budget"].transform("max"))]
+    dearest = rows["budget"].where(rows["proxy"] == "trained").groupby([rows[name] for name in key]).transform("max")
+    rows = rows[(rows["proxy"] != "trained") | (rows["budget"] == dearest)]
     names = list(dict.fromkeys(rows["regime"]))
     figure, grid = marks.canvas(3, len(names), height=6.0, sharey="row", sharex="col")
     for (down, measure), (across, name) in product(enumerate(MAPPED), enumerate(names)):
