@@ -9,11 +9,29 @@ import pandas as pd
 from demix_nb.facts import Facts
 from demix_nb.region import Region
 from demix_nb.scored import Scored
+from demix_nb.store import Refusal
 
 
 @dataclass(frozen=True)
 class Certain(Facts):
     """A study's facts, and how sure its answer is."""
+
+    def goal(self, predictor):
+        """Return what best means in this study (`goals`), for a search with this predictor.
+
+        Raises Refusal where guardrails have no baseline, are on what is not ranked, or the predictor has no spread.
+        """
+        from demix_nb import goals
+
+        rails = [goals.Guardrail(name, one.margin, one.probability) for name, one in self.file.guardrails.items()]
+        known = {*self.ranked.index, *self.ranked["family"]}
+        if unknown := [one.of for one in rails if one.of not in known]:
+            raise Refusal(f"guardrail on {unknown[0]!r}, which does not steer; there are {', '.join(sorted(known))}")
+        if rails and not predictor.row.spread:
+            raise Refusal(f"guardrails need to know how sure a prediction is, and {predictor.row.label} does not say")
+        said = "baseline" if "baseline" in self.plain.index else self.file.run.baseline
+        baseline = self.plain.loc[said] if said in self.plain.index else None
+        return goals.guarded(goals.goal(self.file.objective), rails, predictor, baseline)
 
     def headroom(self, predictor, found: Scored, named: pd.DataFrame, best: str, *, rng) -> dict[str, Any]:
         """Return by how many seed noises `best` is predicted ahead of the baseline, told in words; None: not known.

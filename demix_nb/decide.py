@@ -43,9 +43,15 @@ def macro_rank(scored: Scored) -> pd.Series:
     return scored.ranks
 
 
+def ranked(seen: Scored) -> Objective:
+    """The goal of DeMix, whatever was seen (`goals` has others)."""
+    return macro_rank
+
+
 def best(predictor, pool: pd.DataFrame, n: int, by: Objective = macro_rank) -> pd.DataFrame:
-    """Return the `n` mixtures of `pool` that are predicted best, best first."""
-    return pool.loc[by(predictor.predict(pool)).sort_values(kind="stable").index[:n]]
+    """Return the `n` mixtures of `pool` that are predicted best, best first; none whose objective is infinite."""
+    values = by(predictor.predict(pool)).sort_values(kind="stable")
+    return pool.loc[values.index[np.isfinite(values)][:n]]
 
 
 def propose(predictor, pool: pd.DataFrame, top_k: int = TOP_K, by: Objective = macro_rank) -> pd.Series:

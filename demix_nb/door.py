@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from demix_nb import DATA, allowed, given, reading, store, studyfile, textfiles
+from demix_nb import DATA, allowed, given, goals, reading, store, studyfile, textfiles
 from demix_nb.engines import Engine
 from demix_nb.ranges import near
 from demix_nb.store import Refusal
@@ -275,6 +275,9 @@ def _allowed(file: StudyFile) -> Iterator[str]:
     allowed.region(file, table["tokens"])
     if file.run.baseline == "natural" and (unknown := table["tokens"].isna()).any():
         yield f"the baseline is natural, but {unknown.idxmax()!r} has no `tokens`; write how many there are"
+    if file.guardrails and file.run.baseline is None:
+        yield "guardrails are held against a baseline; name one (run.baseline)"
+    goals.goal(file.objective)
     allowed.baseline(file)
 
 

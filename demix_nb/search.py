@@ -22,7 +22,19 @@ from scipy.spatial.distance import cdist
 
 from demix_nb import mixtures as simplex
 from demix_nb.asking import improve
-from demix_nb.decide import FINALISTS, RATE, STEPS, Search, best, macro_loss, optimise, propose, refine, winner
+from demix_nb.decide import (
+    FINALISTS,
+    RATE,
+    STEPS,
+    Search,
+    best,
+    macro_loss,
+    optimise,
+    propose,
+    ranked,
+    refine,
+    winner,
+)
 from demix_nb.hierarchy import advance, top_down
 from demix_nb.options import agree, check
 from demix_nb.region import Region, unimax
@@ -47,13 +59,13 @@ SAME = 1e-9  # shares nearer than this are one mixture
 
 def demix(
     region, predictor, tasks, *, rng, start=None, sizes=SIZES, pool=POOL, design="uniform", choose=best, rule="average",
-    top_k=None,
+    top_k=None, goal=ranked,
 ) -> Search:  # fmt: skip
     """Sample, score, fit, resample near the predicted top; the answer is the mean of the top (DeMix 2.4, 3).
 
-    `sizes`: mixtures per round; `choose(predictor, pool, size)`: those of a fresh pool that are scored next; `rule`,
-    `top_k`: how the answer is taken, and from how many. The first, blind sample is drawn as a row of `region.DESIGNS`,
-    `design`, says, and pools as wide; `start`: scored mixtures in the sample's place.
+    `sizes`: mixtures per round; `choose(predictor, pool, size, by)`: those of a pool that are scored next; `rule`,
+    `top_k`: how the answer is taken, from how many; `goal`: what best means (`goals`). The first, blind sample is drawn
+    as a row of `region.DESIGNS`, `design`, says, and pools as wide; `start`: scored mixtures in the sample's place.
     """
     seen = Scored.none(tasks) if start is None else start
     fresh = partial(region.pool, pool, how=design, rng=rng)
@@ -63,19 +75,19 @@ def demix(
     for turn, size in enumerate(sizes, start=1):
         prefix = f"r{turn}-"
         if len(seen):
-            seen += yield choose(predictor, fresh(prefix=prefix), size)
+            seen += yield choose(predictor, fresh(prefix=prefix), size, goal(seen))
         else:
             seen += yield region.design(size, how=design, rng=rng, prefix=prefix)
         predictor.fit(seen)
         last = fresh(prefix="p")  # every round: so the committed searches drew their numbers
-    return (yield from winner(rule, predictor, last, top_k))
+    return (yield from winner(rule, predictor, last, top_k, goal(seen)))
 
 
 def climb(region, predictor, tasks, *, rng, top_n=CLIMB_TOP_N, rule="single", **options) -> Search:
     """DeMix's rounds with chance in what is scored next, any of the predicted top `top_n`; the answer is one guess."""
 
-    def choose(predictor, pool: pd.DataFrame, size: int) -> pd.DataFrame:
-        return best(predictor, pool, max(top_n, size)).sample(size, random_state=rng)
+    def choose(predictor, pool: pd.DataFrame, size: int, by) -> pd.DataFrame:
+        return best(predictor, pool, max(top_n, size), by).sample(size, random_state=rng)
 
     return (yield from demix(region, predictor, tasks, rng=rng, choose=choose, rule=rule, **options))
 

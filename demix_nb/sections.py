@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+RANK = "rank"  # the objective where nothing else is said: DeMix's
+
 
 def _at_home(path: Path, info: Any) -> Path:
     return (info.context or {}).get("home", Path()) / path.expanduser()
@@ -22,6 +24,7 @@ Place = Annotated[Path, AfterValidator(_at_home), Field(description="a path, rel
 Names = Annotated[list[str], BeforeValidator(_given), WithJsonSchema({"type": ["string", "array"]})]
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=1)]
 Window = Annotated[int, Field(ge=2)]
 
@@ -114,6 +117,21 @@ class Bounds(Part):
     max_epochs: Amount | dict[str, Amount] | None = Field(
         None, description="how often a candidate may be repeated, one for all or each, with run.target_tokens"
     )
+
+
+class Rail(Part):
+    """How far a family or task may fall behind the baseline, and how sure that must be."""
+
+    margin: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    probability: Annotated[float, Field(gt=0, lt=1)] = 0.9
+
+
+def _margin(one: Any) -> Any:
+    """A guardrail may be written as its margin alone."""
+    return one if isinstance(one, dict) else {"margin": one}
+
+
+Rails = dict[str, Annotated[Rail, BeforeValidator(_margin), WithJsonSchema({"type": ["number", "object"]})]]
 
 
 class Run(Part):

@@ -16,7 +16,22 @@ from pydantic import Field, ValidationError
 from demix_nb import faults, sheets, store
 from demix_nb.engines import PROCESSES, Said
 from demix_nb.ranges import PRETRAINED
-from demix_nb.sections import Bounds, Candidate, Model, Part, Place, References, Run, Runs, Share, Task, Window
+from demix_nb.sections import (
+    RANK,
+    Bounds,
+    Candidate,
+    Model,
+    Part,
+    Place,
+    Rails,
+    References,
+    Run,
+    Runs,
+    Share,
+    Task,
+    Weight,
+    Window,
+)
 from demix_nb.store import Refusal
 
 NAME = "study.yaml"
@@ -47,6 +62,10 @@ class StudyFile(Part):
     proxies: Runs | None = Field(None, description="runs somebody has, instead of components")
     region: Bounds = Bounds()
     run: Run = Run()
+    objective: str | dict[str, Weight] = Field(
+        RANK, description="rank, level, worst family, family: weight, or module:function"
+    )
+    guardrails: Rails = Field({}, description="family or task: how far it may fall behind the baseline, in its unit")
     engine: Said = Field(PROCESSES, description="processes; dask: an address or local; slurm, pbs, …: its words; cuda")
     training: dict[str, Any] | None = Field(
         None, description="of studies whose models we train: notebook 01's parameters"

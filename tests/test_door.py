@@ -140,6 +140,11 @@ REFUSED = {
     "bounds that leave nothing": (
         models(region={"upper": {"a": 0.1, "b": 0.2}}),
         r"upper a 0\.1, upper b 0\.2; loosen one: upper a to 0\.8"),
+    "no objective": (models(objective="ranks"), "objective 'ranks' is unknown; write rank, level"),
+    "objective that is nowhere": (models(objective="nowhere:utility"), "cannot be had"),
+    "negative weight": (models(objective={"a": -1}), r"objective"),
+    "guardrails without baseline": (models(guardrails={"a": 0.1}), "held against a baseline; name one"),
+    "guardrail that is sure": (models(guardrails={"a": {"probability": 1}}), r"guardrails\.a"),
     "epochs without tokens": (models(region={"max_epochs": 4}, run={"target_tokens": 1e9}), r"'a'.*`tokens`"),
     "baseline off the simplex": (models(run={"baseline": {"a": 0.5, "b": 0.6}}), r"run\.baseline.*1\.1"),
     "natural without tokens": (models(run={"baseline": "natural"}), r"'a' has no `tokens`"),

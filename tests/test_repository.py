@@ -39,7 +39,7 @@ LAYERS = (
     ("hierarchy", "asking"),
     ("fidelity", "interactions"),
     ("predictors",),
-    ("tied", "prices"),
+    ("tied", "prices", "goals"),
     ("decide", "headroom"),
     ("documents",),
     ("reading", "textfiles"),
