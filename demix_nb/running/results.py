@@ -99,6 +99,37 @@ def by_base(bases: pd.DataFrame) -> str:
     return markdown(["kind of proxy", *(name for name, _ in MEASURES.values())], rows)
 
 
+def regimes(table: pd.DataFrame, suite: str = "heldout") -> str:
+    """Return the map: fidelity by regime, size of the update and kind of proxy, means over bases."""
+    rows = []
+    own = table[table["suite"] == suite]
+    for (regime, _), mine in own.groupby([own.index, "share"], sort=False):
+        spread = mine.query("proxy == 'bracket' and measure == 'spread'")["value"].mean()
+        for (kind, budget), part in mine.groupby(["proxy", mine["budget"].fillna(0.0)], sort=False):
+            known = part.groupby("measure")["value"].mean()
+            if kind != "bracket":
+                name = "a second seed (ceiling)" if kind == CEILING else kind_label(kind, budget)
+                told = [f"{known[measure]:.2f}" for measure in ("rho_macro", "rho_rank")]
+                where = [regime, f"{100 * mine['delta'].mean():.2f} %", str(mine["base"].nunique())]
+                rows.append([*where, name, *told, f"{known['error'] / spread:.2f}", f"{known['regret']:.1f}"])
+    head = ["regime", "δ", "bases", "kind of proxy", "macro ρ", "ρ of the rank", "error, sd", "regret, ranks"]
+    return markdown(head, rows)
+
+
+def brackets(table: pd.DataFrame) -> str:
+    """Return what merged and mixed proxies say together, by regime, size and suite, means over bases."""
+    own = table[table["proxy"] == "bracket"]
+    rows = []
+    for (regime, _, suite), mine in own.groupby([own.index, "share", "suite"], sort=False):
+        known = mine.groupby("measure")["value"].mean()
+        shares = [f"{known[name]:.0%}" for name in ("mixed below", "merged above", "enclosed")]
+        sizes = [f"{known[name] / known['spread']:.2f}" for name in ("distance", "error merged", "error mixed")]
+        rows.append([regime, f"{100 * mine['delta'].mean():.2f} %", suite, *shares, *sizes, f"{known['told']:.2f}"])
+    head = ["regime", "δ", "scored on", "mixed below", "merged above", "both", "distance, sd", "error merged, sd",
+            "error mixed, sd", "ρ of distance and merged error"]  # fmt: skip
+    return markdown(head, rows)
+
+
 def over_bases(values: pd.Series, digits: int) -> str:
     """Return a mean with its 95 % interval over bases (Student's t: bases are few); of fewer than three, it alone."""
     middle, error = values.mean(), values.std() / np.sqrt(len(values))
@@ -141,10 +172,24 @@ are 95 % bootstrap intervals, over mixtures for fidelity and over seeds for stra
 in [figures/README.md](figures/README.md), what was measured by hand in [LOG.md](LOG.md)."""
 
 
-def page(laptop: Read, study: Read, tables: Read) -> str:
-    """Return RESULTS.md from the committed tables of the two profiles and of the public tables."""
+def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
+    """Return RESULTS.md from the committed tables of three profiles, of the public tables, and of the map."""
     parts = [
         HEAD,
+        "## Which proxy when",
+        "Regimes of base and size, each at three sizes δ of the components' updates (DeMix eq. 4); held-out text; "
+        "errors in standard deviations of the references. `python -m tests.benchmarks.regimes --out data/results`, "
+        "`demix-nb run --profile real`",
+        "![The map](figures/regimes.png)",
+        regimes(top("regimes")),
+        "How often the mixed proxy lies below the truth, the merged one above it, and both:",
+        brackets(top("regimes")),
+        "## A real model",
+        "Profile `real`: SmolLM2 of 135 million parameters as the base, seven candidates, 49,152 tokens a model, "
+        f"{len(real('reference_mixtures'))} references; held-out text. `demix-nb run --profile real`",
+        kinds(real("fidelity"), real("trust")),
+        "Really trained mixtures, ranked among the references:",
+        quality(real("quality")),
         "## Which proxy to trust",
         "Profile `study`: seven candidates that one would choose, a base that has read general text alone; "
         f"{len(study('reference_mixtures'))} references, each trained twice; held-out text; costs are those of a "
@@ -196,7 +241,7 @@ def laptop_sections(laptop: Read) -> list[str]:
 
 def write(results: Path, target: Path) -> Path:
     """Write the page from the committed tables, whole or not at all; returns the path."""
-    text = page(*(reader(results / name) for name in ("laptop", "study", "tables")))
+    text = page(*(reader(results / name) for name in ("laptop", "study", "tables", "real", "")))
     with atomic(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
     target.chmod(0o644)

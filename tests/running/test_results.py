@@ -15,13 +15,27 @@ def test_the_committed_page_is_current(tmp_path):
 
 
 def test_a_changed_table_changes_the_page():
-    laptop, study, tables = (reader(RESULTS / name) for name in ("laptop", "study", "tables"))
+    laptop, study, *others = (reader(RESULTS / name) for name in ("laptop", "study", "tables", "real", ""))
 
     def other(name: str) -> pd.DataFrame:
         return study(name).assign(value=0.123) if name == "proxy_kinds" else study(name)
 
-    changed = results.page(laptop, other, tables)
-    assert "0.12 [" in changed and changed != results.page(laptop, study, tables)
+    changed = results.page(laptop, other, *others)
+    assert "0.12 [" in changed and changed != results.page(laptop, study, *others)
+
+
+def test_the_map_has_a_row_per_regime_size_and_kind_and_errors_in_standard_deviations():
+    table = reader(RESULTS)("regimes")
+    rows = [line for line in results.regimes(table).splitlines()[2:] if line.strip()]
+    own = table[(table["suite"] == "heldout") & (table["proxy"] != "bracket")].reset_index().fillna({"budget": 0.0})
+    assert len(rows) == len(own.groupby(["regime", "share", "proxy", "budget"]))
+    regime = table.index[0]
+    cells = table[(table.index == regime) & (table["share"] == 1) & (table["suite"] == "heldout")]
+    means = cells.groupby(["proxy", "measure"])["value"].mean()
+    wanted = f"{means['merged', 'error'] / means['bracket', 'spread']:.2f}"
+    assert any(regime in row and "merged (DeMix)" in row and f"| {wanted} |" in row for row in rows)
+    assert results.brackets(table).count("\n") == 1 + len(table[table["proxy"] == "bracket"].reset_index().groupby(
+        ["regime", "share", "suite"]))  # fmt: skip
 
 
 def test_predictors_are_told_after_as_many_runs_as_were_asked_or_as_there_are():
