@@ -21,7 +21,14 @@ sys.path[:0] = [str(ROOT)]
 from demix_nb import store  # noqa: E402
 
 STEPS = ("01_components", "03_proxy_fidelity", "regimes")
-SMALL = {"corpora": "seven", "steer": "heldout", "strict": "false", "min_signal_to_noise": "1.0", "n_replicates": "6"}
+SMALL = {
+    "corpora": "seven",
+    "suites": "[heldout]",
+    "steer": "heldout",
+    "strict": "false",
+    "min_signal_to_noise": "1.0",
+    "n_replicates": "6",
+}
 LARGE = {"hidden": "128", "layers": "4"}  # 0.9 million parameters
 REGIMES = {  # what it is called on the map → profile and what differs from it
     "0.16M, narrow base": ("laptop", SMALL | {"everything": "0.0"}),
