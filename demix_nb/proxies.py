@@ -143,6 +143,13 @@ def fused(make: Callable[..., Proxy], bank: "Bank", suite: "Suite", store: Store
     return mending.Fused(make(bank, suite, store)).fit(references)
 
 
+def blended(bank: "Bank", suite: "Suite", store: Store, *, references: Scored) -> Proxy:
+    """Between merged and mixed proxies: one share of the merged for all tasks, which `references` told."""
+    from demix_nb import mending
+
+    return mending.Blended(Merged(bank, suite, store), Mixed(bank, suite, store)).fit(references)
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of proxy: how it is made, how it is drawn, what it needs and what it can do.
@@ -184,6 +191,7 @@ KINDS = {
     "mended per family": Kind(partial(mended, per_family=True), "mended per family", "D", DEMIX, **MENDED),
     "fused merged": Kind(partial(fused, Merged), "merged, fused", "v", MDE, references=True),
     "fused mixed": Kind(partial(fused, Mixed), "mixed, fused", "P", MDE, references=True),
+    "blended": Kind(blended, "blended", "h", DEMIX, references=True),
     "trained": Kind(Trained, "trained on few tokens", "X", REGMIX, trains=True, needs_components=False),
     "table": Kind(table, "runs given", "*", REGMIX, needs_components=False),
 }

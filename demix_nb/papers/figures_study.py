@@ -57,7 +57,7 @@ MAPPED = {
 LINES = {
     "merged": "-",
     "mixed": marks.DASHES[1],
-    "fused mixed": marks.DASHES[3],
+    "blended": marks.DASHES[3],
     "trained": marks.DASHES[2],
     CEILING: ":",
 }

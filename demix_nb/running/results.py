@@ -17,7 +17,7 @@ from demix_nb.figures.gallery import reader
 from demix_nb.figures.pipeline import kind_label
 from demix_nb.headroom import WORTH
 from demix_nb.intervals import with_interval
-from demix_nb.store import atomic
+from demix_nb.store import Refusal, atomic
 
 Read = Callable[[str], pd.DataFrame]  # name of a committed table → table
 MEASURES = {"rho_macro": ("macro ρ", 2), "rho_rank": ("ρ of the macro rank", 2), "error": ("mean abs. error", 3)}
@@ -176,20 +176,7 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
     """Return RESULTS.md from the committed tables of three profiles, of the public tables, and of the map."""
     parts = [
         HEAD,
-        "## Which proxy when",
-        "Regimes of base and size, each at three sizes δ of the components' updates (DeMix eq. 4); held-out text; "
-        "errors in standard deviations of the references. `python -m tests.benchmarks.regimes --out data/results`, "
-        "`demix-nb run --profile real`",
-        "![The map](figures/regimes.png)",
-        regimes(top("regimes")),
-        "How often the mixed proxy lies below the truth, the merged one above it, and both:",
-        brackets(top("regimes")),
-        "## A real model",
-        "Profile `real`: SmolLM2 of 135 million parameters as the base, seven candidates, 49,152 tokens a model, "
-        f"{len(real('reference_mixtures'))} references; held-out text. `demix-nb run --profile real`",
-        kinds(real("fidelity"), real("trust")),
-        "Really trained mixtures, ranked among the references:",
-        quality(real("quality")),
+        *map_sections(real, top),
         "## Which proxy to trust",
         "Profile `study`: seven candidates that one would choose, a base that has read general text alone; "
         f"{len(study('reference_mixtures'))} references, each trained twice; held-out text; costs are those of a "
@@ -227,6 +214,34 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def map_sections(real: Read, top: Read) -> list[str]:
+    """Return the map over all regimes, and the real model's fidelity."""
+    return [
+        "## Which proxy when",
+        "Regimes of base and size, each at three sizes δ of the components' updates (DeMix eq. 4); held-out text; "
+        "errors in standard deviations of the references. `python -m tests.benchmarks.regimes --out data/results`, "
+        "`demix-nb run --profile real`",
+        "![The map](figures/regimes.png)",
+        regimes(top("regimes")),
+        "How often the mixed proxy lies below the truth, the merged one above it, and both:",
+        brackets(top("regimes")),
+        "## A real model",
+        "Profile `real`: SmolLM2 of 135 million parameters as the base, seven candidates, 49,152 tokens a model, "
+        f"{len(real('reference_mixtures'))} references; held-out text. `demix-nb run --profile real`",
+        kinds(real("fidelity"), real("trust")),
+        *trained(real),
+    ]
+
+
+def trained(read: Read) -> list[str]:
+    """Return a profile's really trained mixtures, nothing where notebook 07 is not among what was run of it."""
+    try:
+        models = read("quality")
+    except Refusal:
+        return []
+    return ["Really trained mixtures, ranked among the references:", quality(models)]
+
+
 def laptop_sections(laptop: Read) -> list[str]:
     """Return the laptop's fidelity by suite, and its trained mixtures."""
     fidelity, trust = laptop("fidelity"), laptop("trust")
@@ -236,7 +251,7 @@ def laptop_sections(laptop: Read) -> list[str]:
     for suite, rows in fidelity.groupby("suite", sort=False):
         verdicts = trust if suite == ranked else trust.iloc[:0]
         parts += [f"Fidelity on {named.get(suite, suite)}, bits per byte:", kinds(rows, verdicts)]
-    return [*parts, "Really trained mixtures, ranked among the references:", quality(laptop("quality"))]
+    return [*parts, *trained(laptop)]
 
 
 def write(results: Path, target: Path) -> Path:
