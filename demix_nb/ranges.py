@@ -219,7 +219,6 @@ TYPES: dict[str, Any] = {
     "false_share": number("a share, above 0 and below 1", gt=0, lt=1),
     # the studies
     "regime": Annotated[str, Field(min_length=1, description="a name")],
-    "shares": Parts,
     "n_seeds": Size,
     "trained_rounds": Sizes,
     "trained_budget": Part,
