@@ -7,7 +7,7 @@ ask the same question. What the whole batch may gain is a number in the objectiv
 noise, asking on is paying for luck, and the search ends.
 
 Sources: expected improvement: Jones, Schonlau & Welch (1998); batches chosen greedily under draws: Wilson, Hutter &
-Deisenroth, Maximizing acquisition functions (2018). González et al. (2016) penalise neighbours of what is in the batch
+Deisenroth, Maximizing acquisition functions (2018). Gonzalez et al. (2016) penalise neighbours of what is in the batch
 instead, for want of draws.
 """
 

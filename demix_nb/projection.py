@@ -36,7 +36,7 @@ Part = Float[np.ndarray, "m some"]
 class Bounds:
     """Bounds on k shares: `low` and `high` of each, of the sums of disjoint `groups`, and `reach` around `centre`.
 
-    `reach`: the largest total variation, ½ Σ|x − centre|; None where nothing is to be near.
+    `reach`: the largest total variation, 0.5·Σ|x − centre|; None where nothing is to be near.
     """
 
     low: Float[np.ndarray, " k"]
@@ -142,7 +142,7 @@ class Bounds:
 
 
 def distance(shares: Rows, centre: Float[np.ndarray, " k"]) -> Float[np.ndarray, " n"]:
-    """Return the total variation ½ Σ|x − centre| of each row."""
+    """Return the total variation 0.5·Σ|x − centre| of each row."""
     return np.abs(shares - centre).sum(axis=1) / 2
 
 

@@ -31,7 +31,7 @@ class Region:
     """Mixtures of `candidates` within bounds; never empty.
 
     `lower` ≤ share ≤ `upper` (by default 0 and 1), shares that are `fixed`, sums of disjoint `groups` (name → members,
-    least, largest), and `near` a mixture: (its shares, largest total variation ½ Σ|x − shares|).
+    least, largest), and `near` a mixture: (its shares, largest total variation 0.5·Σ|x − shares|).
 
     Raises Refusal when it is made: for a bound on no candidate, a bound outside 0 … 1 or above its partner, a fixed
     share out of its bounds, groups that overlap, and where no mixture obeys all bounds: which, and what would mend it.
