@@ -204,8 +204,8 @@ def bracket(merged: Scored, mixed: Scored, references: Scored) -> pd.Series:
 
     `mixed below`, `merged above`, `enclosed`: shares of cells; `distance` of the two, `error` of each and `spread` of
     the references (their standard deviation over mixtures): means over cells, in the scores' unit; `told`: Spearman's ρ
-    over mixtures between distance and the merged one's error. To second order in the updates τᵢ, mean τ*, they differ by
-    0.5·Σ αᵢ (τᵢ − τ*)ᵀ (∇²p / p) (τᵢ − τ*) nats a token, so that the distance, too, falls with δ².
+    over mixtures between distance and the merged one's error. To second order in the updates τᵢ, of mean τ*, the two
+    differ by 0.5·Σ αᵢ (τᵢ − τ*)ᵀ (∇²p / p) (τᵢ − τ*) nats a token.
     """
     one, other, truth = (replace(found, tasks=references.tasks).of(references.names).scores
                          for found in (merged, mixed, references))  # fmt: skip
