@@ -8,7 +8,8 @@ the midst of the model at which it was. On a GPU models of one shape are trained
 ordinary Hugging Face folders plus `training.json`, the record. `train_design` is the door a study trains through.
 
 `rows_at_once`, here and below, is a setting of the machine and not of the model: how many sequences of a step fit into
-its memory together, None for all. In pieces a model is the same but for rounding, and keeps its content key.
+its memory together, None for as many as `loop.LOGITS` has room for. In pieces a model is the same but for rounding, and
+keeps its content key.
 
 Source: DeMix (arXiv 2602.00747) 2.2 and 3. We differ in scale (lr, batch, tokens), and in that shares are met
 exactly (`batches`).

@@ -17,7 +17,7 @@ from demix_nb.figures.gallery import reader
 from demix_nb.figures.pipeline import kind_label
 from demix_nb.headroom import WORTH
 from demix_nb.intervals import with_interval
-from demix_nb.store import Refusal, atomic
+from demix_nb.store import atomic
 
 Read = Callable[[str], pd.DataFrame]  # name of a committed table → table
 MEASURES = {"rho_macro": ("macro ρ", 2), "rho_rank": ("ρ of the macro rank", 2), "error": ("mean abs. error", 3)}
@@ -130,6 +130,18 @@ def brackets(table: pd.DataFrame) -> str:
     return markdown(head, rows)
 
 
+def powers(table: pd.DataFrame, suite: str = "heldout") -> str:
+    """Return with which power of δ a merge's error, and its distance from the mixed proxy, grow: means over bases."""
+    own = table[(table["proxy"] == "bracket") & (table["suite"] == suite)]
+    means = own.groupby([own.index, "share", "measure"], sort=False)[["delta", "value"]].mean()
+    rows = []
+    for regime in own.index.unique():
+        told = [np.polyfit(*np.log(means.loc[regime].xs(name, level="measure")).to_numpy().T, 1)[0]
+                for name in ("error merged", "distance")]  # fmt: skip
+        rows.append([str(regime), *(f"{power:.1f}" for power in told)])
+    return markdown(["regime", "power of δ, error of the merge", "power of δ, distance of the two"], rows)
+
+
 def over_bases(values: pd.Series, digits: int) -> str:
     """Return a mean with its 95 % interval over bases (Student's t: bases are few); of fewer than three, it alone."""
     middle, error = values.mean(), values.std() / np.sqrt(len(values))
@@ -225,21 +237,13 @@ def map_sections(real: Read, top: Read) -> list[str]:
         regimes(top("regimes")),
         "How often the mixed proxy lies below the truth, the merged one above it, and both:",
         brackets(top("regimes")),
+        "With which power of δ they grow, between the three sizes (theory: the second, where updates are small):",
+        powers(top("regimes")),
         "## A real model",
         "Profile `real`: SmolLM2 of 135 million parameters as the base, seven candidates, 49,152 tokens a model, "
         f"{len(real('reference_mixtures'))} references; held-out text. `demix-nb run --profile real`",
         kinds(real("fidelity"), real("trust")),
-        *trained(real),
     ]
-
-
-def trained(read: Read) -> list[str]:
-    """Return a profile's really trained mixtures, nothing where notebook 07 is not among what was run of it."""
-    try:
-        models = read("quality")
-    except Refusal:
-        return []
-    return ["Really trained mixtures, ranked among the references:", quality(models)]
 
 
 def laptop_sections(laptop: Read) -> list[str]:
@@ -251,7 +255,7 @@ def laptop_sections(laptop: Read) -> list[str]:
     for suite, rows in fidelity.groupby("suite", sort=False):
         verdicts = trust if suite == ranked else trust.iloc[:0]
         parts += [f"Fidelity on {named.get(suite, suite)}, bits per byte:", kinds(rows, verdicts)]
-    return [*parts, *trained(laptop)]
+    return [*parts, "Really trained mixtures, ranked among the references:", quality(laptop("quality"))]
 
 
 def write(results: Path, target: Path) -> Path:

@@ -15,7 +15,7 @@ from demix_nb import asking, reading, scoresheets
 from demix_nb.predictors import PREDICTORS
 from demix_nb.ranges import closest
 from demix_nb.running.given import Given
-from demix_nb.scored import Scored
+from demix_nb.scored import Scored, describe
 from demix_nb.store import Refusal
 from demix_nb.study import Study
 
@@ -124,6 +124,5 @@ def _noise(seen: Scored) -> float:
     """Return what a second run of a mixture changes of its level, NaN where none has one."""
     if not seen.repeated:
         return np.nan
-    level = seen.level(seen)
-    apart = level - level.groupby(seen.groups).transform("mean")
-    return float(np.sqrt((apart**2).sum() / (len(seen) - seen.groups.max() - 1)))
+    level = seen.level(seen).to_frame("level")
+    return float(Scored(seen.mixtures, level, describe(["level"], unit="sd", higher_is_better=False)).noise["level"])
