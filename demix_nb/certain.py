@@ -53,9 +53,11 @@ class Certain(Facts):
         """Return how far the answer's shares may be moved, and what each bound that it meets costs.
 
         Tables `tied` (candidate: share, low, high) and `prices` (bound: gain of level a point, low, high), see the
-        modules of these names; without rows where nobody knows a seed's `noise`, or the predictor how sure it is.
+        modules of these names; without rows where nobody knows a seed's `noise`, or the predictor how sure it is. Both
+        are of the level: where the study's objective is another, or guardrails bind it, they would tell of something
+        else, and have no rows either.
         """
-        from demix_nb import headroom, prices, tied
+        from demix_nb import goals, headroom, prices, tied
 
         known = self.references.only(list(predictor.tasks.index))
         among = headroom.scale(known, found.only(list(predictor.tasks.index)))
@@ -63,7 +65,8 @@ class Certain(Facts):
         def level(scored: Scored) -> pd.Series:
             return scored.level(among)
 
-        if not (predictor.row.spread and noise):
+        of_levels = self.file.objective in goals.LEVELLED and not self.file.guardrails
+        if not (predictor.row.spread and noise and of_levels):
             return tied.none(), prices.none()
         ties = tied.tied(predictor, region, level, noise, rng=rng, also=answer.to_frame("answer").T)
         _, priced = prices.prices(predictor, region, level, answer, rng=rng)

@@ -26,6 +26,7 @@ NAMED = {  # of the families' scores in standard deviations above what was score
     "level": lambda families: families.mean(axis=1),
     "worst family": lambda families: families.min(axis=1),
 }
+LEVELLED = (RANK, "level")  # objectives whose optimum a level speaks of
 
 
 def goal(said: str | Mapping[str, float] = RANK) -> Goal:
