@@ -14,7 +14,7 @@ instead, for want of draws.
 import numpy as np
 import pandas as pd
 
-from demix_nb.decide import Search, best, telling, winner
+from demix_nb.decide import Search, best, level, telling, winner
 from demix_nb.scored import Scored
 
 SIZES = (8,) * 20  # mixtures at a time, rounds at most; the numbers are ours
@@ -78,10 +78,7 @@ def batch(
     Raises Refusal for a predictor that cannot say how sure it is.
     """
     some = seen.only(list(predictor.tasks.index))
-
-    def by(scored: Scored) -> pd.Series:
-        return scored.level(some)
-
+    by = level(some)
     pool = best(predictor, pool, NEAREST, by)
     everything = pool if waiting is None else pd.concat([pool, waiting[list(pool)].add_prefix("waiting ", axis=0)])
     values = np.array([by(one).to_numpy() for one in predictor.draws(everything, DRAWS, rng=rng)])

@@ -57,14 +57,10 @@ class Certain(Facts):
         are of the level: where the study's objective is another, or guardrails bind it, they would tell of something
         else, and have no rows either.
         """
-        from demix_nb import goals, headroom, prices, tied
+        from demix_nb import decide, goals, headroom, prices, tied
 
         known = self.references.only(list(predictor.tasks.index))
-        among = headroom.scale(known, found.only(list(predictor.tasks.index)))
-
-        def level(scored: Scored) -> pd.Series:
-            return scored.level(among)
-
+        level = decide.level(headroom.scale(known, found.only(list(predictor.tasks.index))))
         of_levels = self.file.objective in goals.LEVELLED and not self.file.guardrails
         if not (predictor.row.spread and noise and of_levels):
             return tied.none(), prices.none()

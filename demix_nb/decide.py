@@ -48,6 +48,11 @@ def ranked(seen: Scored) -> Objective:
     return macro_rank
 
 
+def level(among: Scored) -> Objective:
+    """The families' mean in standard deviations of `among`: a number of each mixture by itself."""
+    return lambda scored: scored.level(among)
+
+
 def best(predictor, pool: pd.DataFrame, n: int, by: Objective = macro_rank) -> pd.DataFrame:
     """Return the `n` mixtures of `pool` that are predicted best, best first; none whose objective is infinite."""
     values = by(predictor.predict(pool)).sort_values(kind="stable")
