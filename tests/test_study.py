@@ -13,6 +13,7 @@ from conftest import REPOSITORY
 
 from demix_nb.mixtures import as_table, natural, uniform
 from demix_nb.predictors import PREDICTORS
+from demix_nb.region import Region
 from demix_nb.running.given import Given
 from demix_nb.store import Refusal
 from demix_nb.study import Study
@@ -89,6 +90,31 @@ def test_headroom_without_references_or_second_seeds_is_told_in_standard_deviati
         assert found["gain"] == pytest.approx(levels[["uniform", "natural"]].min() - levels["winner"], abs=1e-4)
         assert found["headroom"] is found["low"] is found["high"] is found["noise"] is None
         assert "what a second seed changes is not known" in found["told"]
+
+
+def test_ties_and_prices_are_of_the_level_and_of_nothing_else(tmp_path):
+    """Where another objective or a guardrail decides, or nobody knows how sure anything is, they are not told."""
+    whole = committed(tmp_path / "whole")
+    proxies, region = (
+        whole.scored("merged", "reference"),
+        Region(whole.candidates, upper=dict.fromkeys(whole.candidates, 0.1)),
+    )
+    sure, unsure = (PREDICTORS[name].new(rng=np.random.default_rng(0)).fit(proxies)
+                    for name in ("gaussian_process", "ridge"))  # fmt: skip
+    sections = ({}, {"objective": "level"}, {"objective": "worst family"}, {"objective": {"math": 1.0}},
+                {"guardrails": {"math": 0.1}})  # fmt: skip
+    told = []
+    for number, section in enumerate(sections):
+        study = committed(tmp_path / str(number))
+        content = {"candidates": {name: {} for name in study.candidates}} | section
+        (study.folder / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        given = (region, proxies, uniform(study.candidates))
+        ties, prices = study.certain(sure, *given, 0.5, rng=np.random.default_rng(1))
+        told.append(len(ties) > 0)
+        assert bool(len(ties)) == bool(len(prices))
+        for predictor, noise in ((unsure, 0.5), (sure, None)):
+            assert not any(map(len, study.certain(predictor, *given, noise, rng=np.random.default_rng(1))))
+    assert told == [True, True, False, False, False]
 
 
 def test_opening_imports_no_torch_and_a_folder_without_a_study_says_what_to_run(tmp_path):
