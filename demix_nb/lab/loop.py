@@ -107,7 +107,7 @@ def rows_that_fit(job: Job, vocabulary: int) -> int:
 def in_rows(rows_at_once: int | None) -> None:
     """Raise Refusal for pieces without rows."""
     if rows_at_once is not None and rows_at_once < 1:
-        raise Refusal(f"rows_at_once is {rows_at_once}; give a number of sequences, at least 1, or None for all")
+        raise Refusal(f"rows_at_once is {rows_at_once}; give a number of sequences, at least 1, or None for as many as fit")
 
 
 def optimise(
