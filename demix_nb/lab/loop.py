@@ -91,7 +91,7 @@ def mean_loss(
 ) -> Iterator[torch.Tensor]:
     """Yield what the batch's mean loss, nats per token that is text, is the sum of: one part per piece of rows.
 
-    A piece has `rows_at_once` rows, None for all; each part is to be differentiated before the next is asked for, so
+    A piece has `rows_at_once` rows, all by default; each part is to be differentiated before the next is asked for, so
     that only one piece's activations are in memory. `losses` as `next_token_losses`.
     """
     tokens = int((batch[:, 1:] != PADDING).sum())
@@ -107,7 +107,7 @@ def rows_that_fit(job: Job, vocabulary: int) -> int:
 def in_rows(rows_at_once: int | None) -> None:
     """Raise Refusal for pieces without rows."""
     if rows_at_once is not None and rows_at_once < 1:
-        raise Refusal(f"rows_at_once is {rows_at_once}; give a number of sequences, at least 1, or None for as many as fit")
+        raise Refusal(f"rows_at_once is {rows_at_once}; give a number of sequences, at least 1, or None")
 
 
 def optimise(
