@@ -30,7 +30,7 @@ def continued(base, text, folder):
     """Write the base after four steps on a text, as whoever has it would."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
     read = tokenizer(text, return_tensors="pt").input_ids[:, :128]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5)  # four times that throws it back: no warm-up
     for _ in range(4):
         model(input_ids=read, labels=read).loss.backward()
         optimizer.step()
