@@ -28,6 +28,9 @@ SMALL = {
     "strict": "false",
     "min_signal_to_noise": "1.0",
     "n_replicates": "6",
+    "megabytes": "2.0",
+    "heldout_kb": "12.0",
+    "component_tokens": "300000",
 }
 LARGE = {"hidden": "128", "layers": "4"}  # 0.9 million parameters
 REGIMES = {  # what it is called on the map → profile and what differs from it
