@@ -25,6 +25,7 @@ from demix_nb.store import Refusal
 POWERS = (0.5, 0.625, 0.75, 0.875, 1.0)  # of the weights; 1 is the plain merge
 SCALES = (0.8, 1.0, 1.2, 1.5)  # of the update; 1 is the plain merge
 FOLDS = 5
+MIXED_ERRS = 0.6  # spreads between mixtures that mixed proxies err by at most, over regimes (RESULTS.md, the map)
 RIDGES = np.geomspace(1e-3, 1e3, 25)  # penalties tried, by leave-one-out error
 
 Merge = Callable[[pd.DataFrame, float, float], Scored]  # (mixtures, power, scale) → their scores
@@ -216,3 +217,20 @@ def bracket(merged: Scored, mixed: Scored, references: Scored) -> pd.Series:
     told |= {name: float(gap.abs().to_numpy().mean()) for name, gap in gaps.items()}
     by_mixture = [gaps[name].abs().mean(axis=1).to_numpy() for name in ("distance", "error merged")]
     return pd.Series(told | {"spread": float(truth.std().mean()), "told": float(spearman(*by_mixture))})
+
+
+def apart(merged: Scored, mixed: Scored) -> pd.DataFrame:
+    """Return how far the merge is to be believed where nothing was trained: how far it is from the mixed proxy.
+
+    Per family, means over shared tasks and mixtures: `distance`, |merged − mixed|, and `spread`, the standard deviation
+    of mixed scores between mixtures, in the tasks' unit; `ratio` of the two. By the triangle the merge errs by `ratio`
+    spreads, give or take what the mixed proxy errs by, at most MIXED_ERRS in all that was measured: `low`, `high`.
+    `verdict` says what follows.
+    """
+    one, other = (replace(found, tasks=mixed.tasks).of(mixed.names).scores for found in (merged, mixed))
+    cells = pd.DataFrame({"distance": (one - other).abs().mean(), "spread": other.std()})
+    told = cells.groupby(mixed.tasks["family"], sort=False).mean()
+    told["ratio"] = told["distance"] / told["spread"]
+    told["low"], told["high"] = (told["ratio"] - MIXED_ERRS).clip(lower=0), told["ratio"] + MIXED_ERRS
+    told["verdict"] = np.where(told["low"] == 0, "take either", "mix, or train references")
+    return told

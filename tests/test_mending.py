@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demix_nb.mending import Blended, Fused, bracket, mend, out_of_fold
+from demix_nb.mending import MIXED_ERRS, Blended, Fused, apart, bracket, mend, out_of_fold
 from demix_nb.region import Region
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
@@ -158,6 +158,19 @@ def test_the_bracket_counts_what_is_planted(mixtures, rng):
     truth = plain(mixtures)
     merged, mixed = (scored(mixtures, truth.scores + sign * size) for sign in (1, -0.5))
     assert bracket(merged, mixed, truth)["told"] == pytest.approx(1.0), "the distance ranks the errors"
+
+
+def test_without_references_the_distance_encloses_the_merges_error(mixtures, rng):
+    truth = plain(mixtures)
+    spread = truth.scores.std().to_numpy()
+    for size in (0.1, 1.0, 3.0):
+        noise = rng.uniform(-1, 1, (2, *truth.scores.shape))
+        mixed = scored(mixtures, truth.scores + MIXED_ERRS * noise[0] * spread)
+        merged = scored(mixtures, truth.scores + size * (1 + noise[1] / 2) * spread)
+        told = apart(merged, mixed).set_axis(truth.scores.columns)
+        errs = (merged.scores - truth.scores).abs().mean() / mixed.scores.std()
+        assert (errs.between(told["low"], told["high"])).all()
+        assert (told["verdict"] == ("take either" if size < 1 else "mix, or train references")).all()
 
 
 def test_the_distance_of_both_is_what_the_formula_says(rng):

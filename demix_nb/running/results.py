@@ -142,6 +142,22 @@ def powers(table: pd.DataFrame, suite: str = "heldout") -> str:
     return markdown(["regime", "power of δ, error of the merge", "power of δ, distance of the two"], rows)
 
 
+def unreferenced(table: pd.DataFrame) -> str:
+    """Return what `mending.apart` says of a regime's merges if all it knows of mixing comes from the other regimes."""
+    own = table[table["proxy"] == "bracket"]
+    cells = own.pivot_table(index=["regime", "base", "share", "suite"], columns="measure", values="value", sort=False)
+    sizes = cells.div(cells["spread"], axis=0)
+    regime, rows = sizes.index.get_level_values("regime"), []
+    for name in regime.unique():
+        mine, others = sizes[regime == name], sizes[regime != name]
+        allowed, gap = others["error mixed"].max(), mine["error merged"] - mine["distance"]
+        told = [f"{values.min():.2f} to {values.max():.2f}" for values in (mine["distance"], mine["error merged"])]
+        inside = (gap.abs() <= allowed).sum()
+        rows.append([name, f"{allowed:.2f}", *told, f"{inside} of {len(mine)}"])
+    head = ["regime left out", "mixed errs elsewhere by at most, sd", "distance, sd", "error merged, sd", "enclosed"]
+    return markdown(head, rows)
+
+
 def over_bases(values: pd.Series, digits: int) -> str:
     """Return a mean with its 95 % interval over bases (Student's t: bases are few); of fewer than three, it alone."""
     middle, error = values.mean(), values.std() / np.sqrt(len(values))
@@ -239,6 +255,9 @@ def map_sections(real: Read, top: Read) -> list[str]:
         brackets(top("regimes")),
         "With which power of δ they grow, between the three sizes (theory: the second, where updates are small):",
         powers(top("regimes")),
+        "Without any reference (`mending.apart`): a merge errs by its distance from the mixed proxy, give or take what "
+        "mixing erred by in the *other* regimes:",
+        unreferenced(top("regimes")),
         "## A real model",
         "Profile `real`: SmolLM2 of 135 million parameters as the base, seven candidates, 49,152 tokens a model, "
         f"{len(real('reference_mixtures'))} references; held-out text. `demix-nb run --profile real`",

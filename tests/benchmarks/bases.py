@@ -31,7 +31,8 @@ def run(folder: Path, base: int, threads: int) -> Path:
     """Run the notebooks on one base, unless that is done; return its folder of tables."""
     home = folder / f"base-{base}-{threads}"
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
-    told = ["-p", f"seed={base}", "-p", "strict=false", "--run-dir", str(home)]  # a base that contradicts us counts, too
+    # a base that contradicts our claims counts as well
+    told = ["-p", f"seed={base}", "-p", "strict=false", "--run-dir", str(home)]
     begun = time.time()
     subprocess.run([sys.executable, "-m", "demix_nb", "run", *STEPS, *told], check=True, env=environment, cwd=ROOT)
     print(f"base {base}, {threads} threads: {time.time() - begun:.0f} s", flush=True)
