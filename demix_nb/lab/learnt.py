@@ -1,162 +1,35 @@
-"""Mixtures that are learnt while one small model trains: DoReMi and ODM on our recipe.
+"""Mixtures that are learnt while one small model trains: DoReMi, ODM and AC-ODM (`rules`, `actor`) on our recipe.
 
-DoReMi trains a small proxy against the worst case: a candidate on which the proxy is worse than a reference model gains
-weight, and the answer is the average of the weights over time. ODM is a bandit: candidates are drawn from a policy, the
-loss is the reward, and what is hard is drawn more often. Both papers weigh all the data; our recipe keeps its general
-part, (1−β)·general + β·α, and only α is learnt, so that their answers mean the same as a search's. DoReMi samples the
-recipe of equal shares and weighs a row's loss by what the recipe of α asks of its candidate over what is sampled; ODM
-draws the candidate rows of every batch. All else is as in `train`: text, optimiser, schedule and records; a model that
-is there is not trained again, but one that was interrupted starts again: what its rule had learnt is not kept.
+All but who picks and weighs the rows is as in `train`: text, optimiser, schedule and records; a model that is there is
+not trained again, but one that was interrupted starts again: what its rule had learnt is not kept. We differ from all
+three papers: training continues from the base.
 
-Sources: DoReMi (arXiv 2305.10429) algorithm 1; ODM (arXiv 2312.02406) algorithm 1. We differ: training continues from
-the base; a batch is small, so that a candidate that is not in it keeps its last excess (as in DoReMi's code); ODM has
-no warm-up. Constants are the authors' own.
+Sources: DoReMi (arXiv 2305.10429), ODM (arXiv 2312.02406), AC-ODM (arXiv 2505.23878).
 """
 
-import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int64
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from demix_nb.lab.batches import apportion, streams, text_of
-from demix_nb.lab.corpora import SHUFFLING, Corpora
+from demix_nb.lab.actor import ACODM
+from demix_nb.lab.batches import text_of
+from demix_nb.lab.corpora import Corpora
 from demix_nb.lab.corpora import load as load_corpora
 from demix_nb.lab.jobs import Job, Setting, finished, read_record
 from demix_nb.lab.loop import initial, next_token_losses, place, recorded, save
+from demix_nb.lab.rules import ODM, RATE, SMOOTHING, DoReMi
 from demix_nb.lab.train import prefixed, train_design
 from demix_nb.mixtures import as_table, recipe, uniform
 from demix_nb.region import Region
 from demix_nb.search import Strategy
 from demix_nb.store import Refusal, content_hash
 
-RATE = 1.0  # DoReMi, algorithm 1
-SMOOTHING = 1e-4  # DoReMi, section 2; the released script has 1e-3
-DECAY = 0.9  # ODM: moving average of the rewards
 BUDGET = 0.5  # of the full one, each for DoReMi's reference and its proxy: together they cost one model
-
-Batch = Int64[torch.Tensor, "row length"]
-Losses = Float[torch.Tensor, "row token"]  # nats
-
-
-# --- update rules, as pure functions of mixtures --------------------------------------------------------------------
-
-
-def excess(
-    losses: Float[np.ndarray, "row token"], reference: Float[np.ndarray, "row token"], candidates: Sequence[str]
-) -> pd.Series:
-    """Return candidate → mean over its tokens of max(loss − reference loss, 0), nats; `candidates` names each row's."""
-    clipped = np.maximum(losses - reference, 0).mean(axis=1)
-    return pd.Series(clipped, index=list(candidates)).groupby(level=0).mean()
-
-
-def doremi_step(
-    mixture: pd.Series, excess: pd.Series, *, rate: float = RATE, smoothing: float = SMOOTHING
-) -> pd.Series:
-    """Return the next mixture: α·exp(η·excess), normalised, then (1−ε)·α + ε/K (DoReMi, algorithm 1).
-
-    Raises Refusal when `excess` lacks a candidate or has a negative value: tokens are clipped before their mean.
-    """
-    if not excess.reindex(mixture.index).ge(0).all():
-        raise Refusal(f"excess losses {excess.to_dict()} must be there and not negative for {list(mixture.index)}")
-    grown = mixture * np.exp(rate * (excess[mixture.index] - excess.max()))
-    return (1 - smoothing) * grown / grown.sum() + smoothing / len(mixture)
-
-
-def exploration(step: int, arms: int) -> float:
-    """Return ODM's ε of a step, the least probability of each arm: min(1/K, √(ln K / (K t))); step 0 is 1/K."""
-    return 1 / arms if step == 0 else min(1 / arms, math.sqrt(math.log(arms) / (arms * step)))
-
-
-def odm_policy(rewards: pd.Series, step: int) -> pd.Series:
-    """Return what step 1, 2, … draws from: (1−K ε_t)·softmax(ε_{t−1} R) + ε_t (ODM, algorithm 1)."""
-    floor, heat = (exploration(t, len(rewards)) for t in (step, step - 1))
-    grown = np.exp(heat * (rewards - rewards.max()))
-    return (1 - len(rewards) * floor) * grown / grown.sum() + floor
-
-
-def odm_rewards(rewards: pd.Series, losses: pd.Series, policy: pd.Series, *, decay: float = DECAY) -> pd.Series:
-    """Return R ← decay·R + (1−decay)·loss/p for the candidates in `losses`, nats; the others keep theirs."""
-    step = (1 - decay) * (losses / policy[losses.index] - rewards[losses.index])
-    return rewards.add(step, fill_value=0.0)[rewards.index]
-
-
-# --- what picks the rows of a batch and weighs them -----------------------------------------------------------------
-
-
-class DoReMi:
-    """Rows of the recipe of equal shares, weighed so that the loss is that of the recipe of α; α learns the excess."""
-
-    def __init__(
-        self,
-        setting: Setting,
-        job: Job,
-        corpora: Corpora,
-        reference: PreTrainedModel,
-        *,
-        rate: float = RATE,
-        smoothing: float = SMOOTHING,
-    ) -> None:
-        self.step = partial(doremi_step, rate=rate, smoothing=smoothing)
-        self.setting, self.reference, self.sampled = setting, reference.eval(), pd.Series(job.recipe)
-        self.policy = uniform(corpora.candidates)
-        self.known, self.sum, self.steps = 0.0 * self.policy, 0.0 * self.policy, 0
-        counts = apportion(job.recipe, job.steps * job.rows)
-        labels = np.repeat(list(counts), list(counts.values()))
-        self.plan = streams(job, corpora)[SHUFFLING].permutation(labels).reshape(job.steps, job.rows)
-
-    @property
-    def mixture(self) -> pd.Series:
-        """The average of α over the steps (DoReMi, algorithm 1)."""
-        return self.sum / self.steps
-
-    def candidates(self, step: int) -> Sequence[str]:
-        """Return the candidate of each row."""
-        return self.plan[step].tolist()
-
-    def weights(self, candidates: Sequence[str], batch: Batch, losses: Losses) -> Float[np.ndarray, " row"]:
-        """Return each row's weight in the loss, after α has learnt from the rows' losses."""
-        with torch.no_grad():
-            before = next_token_losses(self.reference.to(losses.device), batch)
-        found = excess(losses.cpu().numpy(), before.cpu().numpy(), candidates)
-        self.known[found.index] = found
-        self.policy = self.step(self.policy, self.known)
-        self.sum, self.steps = self.sum + self.policy, self.steps + 1
-        return (recipe(self.policy, self.setting.general, self.setting.beta) / self.sampled)[candidates].to_numpy()
-
-
-class ODM:
-    """The general rows of the recipe, and candidate rows drawn from a policy that follows the loss."""
-
-    def __init__(self, setting: Setting, job: Job, corpora: Corpora) -> None:
-        self.drawn = round(setting.beta * job.rows)
-        self.fixed = [setting.general] * (job.rows - self.drawn)
-        self.rewards = 0.0 * uniform(corpora.candidates)
-        self.counts, self.policy = self.rewards, uniform(corpora.candidates)
-        self.rng = streams(job, corpora)[SHUFFLING]
-
-    @property
-    def mixture(self) -> pd.Series:
-        """The shares of the candidate rows drawn so far."""
-        return self.counts / self.counts.sum()
-
-    def candidates(self, step: int) -> Sequence[str]:
-        """Return the candidate of each row: the general ones, then those drawn."""
-        self.policy = odm_policy(self.rewards, step + 1)
-        drawn = self.rng.choice(list(self.policy.index), size=self.drawn, p=self.policy.to_numpy())
-        self.counts = self.counts.add(pd.Series(drawn).value_counts(), fill_value=0)[self.policy.index]
-        return self.fixed + drawn.tolist()
-
-    def weights(self, candidates: Sequence[str], batch: Batch, losses: Losses) -> Float[np.ndarray, " row"]:
-        """Return 1 for each row, after the policy has been rewarded for the rows that it drew."""
-        rows = pd.Series(losses.mean(dim=1).cpu().numpy(), index=list(candidates)).iloc[len(self.fixed) :]
-        self.rewards = odm_rewards(self.rewards, rows.groupby(level=0).mean(), self.policy)
-        return np.ones(len(candidates))
 
 
 # --- training -------------------------------------------------------------------------------------------------------
@@ -188,16 +61,18 @@ def train_doremi(
     return _train(setting, job, key, directory, corpora, rule)
 
 
-def train_odm(setting: Setting, directory: Path, corpora: Corpora, *, seed: int = 0, budget: float = 1.0) -> dict:
-    """Train with ODM unless `directory` holds the model; the record's `mixture` is what was drawn on average.
+def train_odm(
+    setting: Setting, directory: Path, corpora: Corpora, *, seed: int = 0, budget: float = 1.0, rule: type[ODM] = ODM
+) -> dict:
+    """Train with ODM, or its heir `rule`, unless `directory` holds the model; the record's `mixture` is what was drawn.
 
     Raises Refusal for a setting whose β leaves nothing to learn.
     """
-    job = _prepared(setting, directory, corpora, "odm", seed, budget)
-    key = content_hash("odm", job.key(corpora, place()), DECAY)
+    job = _prepared(setting, directory, corpora, rule.kind, seed, budget)
+    key = content_hash(rule.kind, job.key(corpora, place()), rule.constants)
     if record := finished(job, key, directory):
         return record
-    return _train(setting, job, key, directory, corpora, ODM(setting, job, corpora))
+    return _train(setting, job, key, directory, corpora, rule(setting, job, corpora))
 
 
 def _prepared(setting: Setting, directory: Path, corpora: Corpora, kind: str, seed: int, budget: float) -> Job:
@@ -214,7 +89,7 @@ def _train(setting: Setting, job: Job, key: str, directory: Path, corpora: Corpo
         candidates = rule.candidates(step)
         batch = torch.from_numpy(np.stack([next(text[name]) for name in candidates]))
         losses = next_token_losses(model, batch)
-        weights = torch.tensor(rule.weights(candidates, batch, losses.detach())).to(losses)
+        weights = torch.tensor(rule.weights(candidates, batch, losses, model)).to(losses)
         path.append(rule.policy.to_dict())
         return [(weights[:, None] * losses).mean()]
 
@@ -242,10 +117,12 @@ def doremi(region: Region, predictor, tasks, *, rng, study, number: int = 0, bud
     return _answer(region, study, "doremi", number, budget, learn)
 
 
-def odm(region: Region, predictor, tasks, *, rng, study, number: int = 0, budget: float = 1.0) -> Generator:
-    """Train with ODM; return what it drew, moved into the region. Arguments as `doremi`."""
+def odm(
+    region: Region, predictor, tasks, *, rng, study, number: int = 0, budget: float = 1.0, rule: type[ODM] = ODM
+) -> Generator:
+    """Train with ODM, or its heir `rule`; return what it drew, moved into the region. Arguments as `doremi`."""
     yield from ()
-    return _answer(region, study, "odm", number, budget, train_odm)
+    return _answer(region, study, rule.kind, number, budget, partial(train_odm, rule=rule))
 
 
 def _answer(region: Region, study, role: str, number: int, budget: float, learn) -> pd.Series:
@@ -258,4 +135,5 @@ def _answer(region: Region, study, role: str, number: int, budget: float, learn)
 STRATEGIES = {
     "doremi": Strategy(doremi, "DoReMi", "DoReMi (2305.10429)", needs=("study",)),
     "odm": Strategy(odm, "ODM", "ODM (2312.02406)", needs=("study",)),
+    "ac_odm": Strategy(partial(odm, rule=ACODM), "AC-ODM", "AC-ODM (2505.23878)", needs=("study",)),
 }

@@ -1,4 +1,4 @@
-"""DoReMi and ODM train on the recipe they claim, follow their update rules, repeat bit for bit and resume for free."""
+"""DoReMi, ODM and AC-ODM train on the recipe they claim, follow their rules, repeat bit for bit, resume for free."""
 
 import math
 from dataclasses import replace
@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from demix_nb.lab import learnt, train
+from demix_nb.lab import actor, learnt, rules, train
 from demix_nb.lab.batches import batches, text_of
 from demix_nb.lab.jobs import Architecture, Job, Setting
 from demix_nb.lab.learnt import train_doremi, train_odm
@@ -63,7 +63,7 @@ def seen(rule, job, data):
 def test_doremi_reads_what_plain_training_on_equal_shares_reads(small_data, models, setting):
     job = setting.job("proxy", "doremi", uniform(small_data.candidates), seed=3)
     reference = AutoModelForCausalLM.from_pretrained(models / "equal")
-    rule = learnt.DoReMi(setting, job, small_data, reference)
+    rule = rules.DoReMi(setting, job, small_data, reference)
     plain = np.concatenate([batch.numpy() for batch in batches(job, small_data)])
     assert np.array_equal(seen(rule, job, small_data), np.array(sorted(map(tuple, plain))))
 
@@ -71,16 +71,16 @@ def test_doremi_reads_what_plain_training_on_equal_shares_reads(small_data, mode
 def test_doremi_weighs_rows_by_the_recipe_of_its_mixture(small_data, models, setting):
     job = setting.job("proxy", "doremi", uniform(small_data.candidates))
     reference = AutoModelForCausalLM.from_pretrained(models / "equal")
-    rule = learnt.DoReMi(setting, job, small_data, reference)
+    rule = rules.DoReMi(setting, job, small_data, reference)
     batch = next(batches(job, small_data))[:3]
-    before = learnt.next_token_losses(reference, batch).detach()
+    before = rules.next_token_losses(reference, batch).detach()
     rows = rule.weights(["code", "math", "code"], batch, before + torch.tensor([[0.5], [-9.0], [0.3]]))
     # code is 0.4 nats worse than the reference, mathematics better (which counts 0), general not in the batch
-    alpha = learnt.doremi_step(uniform(["general", "math", "code"]), pd.Series({"general": 0, "math": 0, "code": 0.4}))
+    alpha = rules.doremi_step(uniform(["general", "math", "code"]), pd.Series({"general": 0, "math": 0, "code": 0.4}))
     ratio = recipe(alpha, "general", 0.5) / recipe(uniform(["general", "math", "code"]), "general", 0.5)
     assert rows == pytest.approx(ratio[["code", "math", "code"]].to_numpy(), rel=1e-5)
     rule.weights(["math"], batch[:1], before[:1])
-    again = learnt.doremi_step(alpha, pd.Series({"general": 0, "math": 0, "code": 0.4}))  # code keeps its last excess
+    again = rules.doremi_step(alpha, pd.Series({"general": 0, "math": 0, "code": 0.4}))  # code keeps its last excess
     assert rule.mixture.to_dict() == pytest.approx(((alpha + again) / 2).to_dict(), rel=1e-5)
 
 
@@ -104,7 +104,7 @@ def test_doremi_favours_what_the_reference_knows_and_the_proxy_does_not(small_da
 
 def test_odm_draws_candidate_rows_only_from_its_policy(small_data, setting):
     job = setting.job("odm", "odm", uniform(small_data.candidates))
-    rule = learnt.ODM(setting, job, small_data)
+    rule = rules.ODM(setting, job, small_data)
     batch = next(batches(job, small_data))
     for step in range(3):
         candidates = rule.candidates(step)
@@ -119,7 +119,7 @@ def test_odm_draws_candidate_rows_only_from_its_policy(small_data, setting):
 
 def test_odm_rewards_follow_the_losses(small_data, setting):
     job = setting.job("odm", "odm", uniform(small_data.candidates))
-    rule = learnt.ODM(setting, job, small_data)
+    rule = rules.ODM(setting, job, small_data)
     batch = next(batches(job, small_data))
     hard = {"general": 1.0, "math": 1.0, "code": 6.0}
     for step in range(60):
@@ -128,11 +128,12 @@ def test_odm_rewards_follow_the_losses(small_data, setting):
     assert rule.mixture.idxmax() == "code" and rule.policy["code"] > 0.4
 
 
-@pytest.mark.parametrize("method", ["doremi", "odm"])
+@pytest.mark.parametrize("method", ["doremi", "odm", "ac_odm"])
 def test_a_run_repeats_bit_for_bit_resumes_and_changes_with_its_seed(method, small_data, models, setting, tmp_path):
     def run(name, seed=0, within=setting):
-        if method == "odm":
-            return train_odm(within, tmp_path / name, small_data, seed=seed)
+        if method != "doremi":
+            rule = {"odm": rules.ODM, "ac_odm": actor.ACODM}[method]
+            return train_odm(within, tmp_path / name, small_data, seed=seed, rule=rule)
         return train_doremi(within, tmp_path / name, small_data, models / "equal", seed=seed)
 
     first, again, other = run("one"), run("two"), run("other", seed=1)
@@ -156,7 +157,8 @@ def test_what_cannot_be_learnt_is_refused(small_data, models, setting, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "spent"), [("doremi", ["doremi-0.5-1", "doremi-reference-0.5-1"]), ("odm", ["odm-1"])]
+    ("name", "spent"),
+    [("doremi", ["doremi-0.5-1", "doremi-reference-0.5-1"]), ("odm", ["odm-1"]), ("ac_odm", ["ac-odm-1"])],
 )
 def test_a_strategy_asks_nothing_and_returns_what_was_learnt_inside_the_region(
     name, spent, small_data, setting, tmp_path, rng
@@ -186,66 +188,66 @@ def test_excess_clips_every_token_before_it_averages():
     losses = np.array([[3.0, 1.0], [2.0, 2.0], [5.0, 4.0]])
     reference = np.array([[2.0, 2.0], [2.5, 1.0], [1.0, 4.0]])
     # code: tokens (1, 0), (4, 0); math: (0, 1). Without clipping the first row of code would count 0
-    found = learnt.excess(losses, reference, ["code", "math", "code"])
+    found = rules.excess(losses, reference, ["code", "math", "code"])
     assert found.to_dict() == {"code": (0.5 + 2.0) / 2, "math": 0.5}
 
 
 def test_doremi_steps_worked_by_hand():
-    step = learnt.doremi_step(series(0.5, 0.25, 0.25), series(0, math.log(2), math.log(4)), smoothing=0.1)
+    step = rules.doremi_step(series(0.5, 0.25, 0.25), series(0, math.log(2), math.log(4)), smoothing=0.1)
     # 0.5·1, 0.25·2, 0.25·4 = 0.5, 0.5, 1, sum 2
     assert step.to_list() == pytest.approx([0.9 * 0.25 + 0.1 / 3, 0.9 * 0.25 + 0.1 / 3, 0.9 * 0.5 + 0.1 / 3])
-    half = learnt.doremi_step(series(0.5, 0.25, 0.25), series(0, 0, math.log(4)), rate=0.5, smoothing=0.0)
+    half = rules.doremi_step(series(0.5, 0.25, 0.25), series(0, 0, math.log(4)), rate=0.5, smoothing=0.0)
     assert half.to_list() == pytest.approx([0.4, 0.2, 0.4])
 
 
 def test_doremi_keeps_every_candidate_alive_and_survives_large_excess():
     mixture = series(1, 1, 1) / 3
     for _ in range(100):
-        mixture = learnt.doremi_step(mixture, series(0, 0, 1000))
-    assert mixture.sum() == pytest.approx(1) and mixture.min() == pytest.approx(learnt.SMOOTHING / 3)
+        mixture = rules.doremi_step(mixture, series(0, 0, 1000))
+    assert mixture.sum() == pytest.approx(1) and mixture.min() == pytest.approx(rules.SMOOTHING / 3)
     order = mixture[::-1]
     pd.testing.assert_series_equal(
-        learnt.doremi_step(order, series(0, 1, 2)), learnt.doremi_step(mixture, series(0, 1, 2))[::-1]
+        rules.doremi_step(order, series(0, 1, 2)), rules.doremi_step(mixture, series(0, 1, 2))[::-1]
     )
 
 
 @pytest.mark.parametrize("wrong", [series(0, -0.1, 1), series(0, 1, 1).drop("code"), series(0, np.nan, 1)])
 def test_excess_that_is_no_excess_is_refused(wrong):
     with pytest.raises(ValueError, match="not negative"):
-        learnt.doremi_step(series(0.5, 0.25, 0.25), wrong)
+        rules.doremi_step(series(0.5, 0.25, 0.25), wrong)
 
 
 def test_exploration_falls_from_equal_shares():
-    assert learnt.exploration(0, 4) == learnt.exploration(1, 4) == 0.25
-    assert learnt.exploration(100, 4) == pytest.approx(math.sqrt(math.log(4) / 400))
-    assert learnt.exploration(3, 1) == 0.0
+    assert rules.exploration(0, 4) == rules.exploration(1, 4) == 0.25
+    assert rules.exploration(100, 4) == pytest.approx(math.sqrt(math.log(4) / 400))
+    assert rules.exploration(3, 1) == 0.0
 
 
 def test_odm_policy_worked_by_hand():
-    assert learnt.odm_policy(series(0, 9, 3), 1).to_list() == pytest.approx([1 / 3] * 3)  # ε₁ = 1/K: nothing known yet
+    assert rules.odm_policy(series(0, 9, 3), 1).to_list() == pytest.approx([1 / 3] * 3)  # ε₁ = 1/K: nothing known yet
     rewards, step = series(0, 2, 4), 50
     floor, heat = (math.sqrt(math.log(3) / (3 * t)) for t in (50, 49))
     powers = [1, math.exp(2 * heat), math.exp(4 * heat)]
     expected = [(1 - 3 * floor) * power / sum(powers) + floor for power in powers]
-    assert learnt.odm_policy(rewards, step).to_list() == pytest.approx(expected)
-    late = learnt.odm_policy(series(0, 0, 1e6), 10**6)
+    assert rules.odm_policy(rewards, step).to_list() == pytest.approx(expected)
+    late = rules.odm_policy(series(0, 0, 1e6), 10**6)
     assert late.sum() == pytest.approx(1) and late["code"] > 0.99 and late["math"] > 0
 
 
 def test_odm_rewards_worked_by_hand():
     rewards, policy = series(1, 2, 3), series(0.5, 0.25, 0.25)
-    after = learnt.odm_rewards(rewards, pd.Series({"math": 4.0}), policy)
+    after = rules.odm_rewards(rewards, pd.Series({"math": 4.0}), policy)
     assert after.to_list() == pytest.approx([1, 0.9 * 2 + 0.1 * 16, 3]) and list(after.index) == NAMES
-    both = learnt.odm_rewards(rewards, pd.Series({"code": 1.0, "general": 2.0}), policy, decay=0.5)
+    both = rules.odm_rewards(rewards, pd.Series({"code": 1.0, "general": 2.0}), policy, decay=0.5)
     assert both.to_list() == pytest.approx([0.5 * 1 + 0.5 * 4, 2, 0.5 * 3 + 0.5 * 4])
 
 
 def test_a_bandit_draws_most_what_pays_most_and_forgets_nothing(rng):
     pays, rewards, drawn = series(1.0, 1.0, 3.0), series(0, 0, 0), series(0, 0, 0)
     for step in range(1, 601):
-        policy = learnt.odm_policy(rewards, step)
+        policy = rules.odm_policy(rewards, step)
         arm = rng.choice(NAMES, p=policy)
         drawn[arm] += 1
-        rewards = learnt.odm_rewards(rewards, pd.Series({arm: pays[arm]}), policy)
+        rewards = rules.odm_rewards(rewards, pd.Series({arm: pays[arm]}), policy)
     # rewards are divided by p and ε falls: the policy leans towards the best arm, it never settles on it
     assert drawn["code"] > 1.1 * drawn.drop("code").max() and drawn.min() > 0.2 * drawn.sum()
