@@ -73,11 +73,14 @@ def opened(
     *,
     folders: Mapping[str, Path] | None = None,
     grown: bool = False,
+    trained: bool = False,
 ) -> Opened:
-    """Read mixtures as `mixtures` does, and say what else the file holds."""
+    """Read mixtures as `mixtures` does, and say what else the file holds; `trained`: recipes, where it has them."""
     path = sheets.there(path, "mixture", "a .csv, .yaml or .json file")
-    is_table = sheets.suffix(path) in sheets.TABLES
-    weights = _table(path, candidates, grown) if is_table else _entries(path, candidates, folders, grown)
+    if is_table := sheets.suffix(path) in sheets.TABLES:
+        weights = _table(path, candidates, grown)
+    else:
+        weights = _entries(path, entries.read(path, folders, trained=trained), candidates, grown)
     if len(negative := np.argwhere(weights.to_numpy() < 0)):
         row, column = negative[0]
         name, value = weights.columns[column], weights.iat[row, column]
@@ -110,10 +113,7 @@ def _table(path: Path, candidates: Sequence[str] | None, grown: bool) -> pd.Data
     return sheets.numbers(cells, path.name)
 
 
-def _entries(
-    path: Path, candidates: Sequence[str] | None, folders: Mapping[str, Path] | None, grown: bool
-) -> pd.DataFrame:
-    given = entries.read(path, folders)
+def _entries(path: Path, given: Mapping[str, Any], candidates: Sequence[str] | None, grown: bool) -> pd.DataFrame:
     _check_known(path.name, given, candidates, grown)
     rows = {name: _weights(path, name, weights) for name, weights in given.items()}
     names = dict.fromkeys([*(candidates or ()), *(name for row in rows.values() for name in row)])

@@ -24,6 +24,7 @@ STOREYS = {  # storey → its rooms; core imports point down this list only
     ),
     "engines": ("merging", "scoring"),
     "stage": ("figures", "panels", "running"),
+    "hand-over": ("exports",),
     "lab": ("lab",),
     "papers": ("papers",),
 }  # fmt: skip

@@ -29,6 +29,7 @@ LAYERS = (
     ("figures",),
     ("study", "plan"),
     ("certain",),
+    ("exports",),
     ("door", "facts", "proxies"),
     ("given", "allowed"),
     ("sources",),

@@ -24,13 +24,13 @@ import torch
 from jaxtyping import Float, Int64
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from demix_nb.lab.batches import apportion, streams, text_of
+from demix_nb.lab.batches import streams, text_of
 from demix_nb.lab.corpora import SHUFFLING, Corpora
 from demix_nb.lab.corpora import load as load_corpora
 from demix_nb.lab.jobs import Job, Setting, finished, read_record
 from demix_nb.lab.loop import initial, next_token_losses, place, recorded, save
 from demix_nb.lab.train import prefixed, train_design
-from demix_nb.mixtures import as_table, recipe, uniform
+from demix_nb.mixtures import apportion, as_table, recipe, uniform
 from demix_nb.region import Region
 from demix_nb.search import Strategy
 from demix_nb.store import Refusal, content_hash
