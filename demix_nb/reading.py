@@ -54,12 +54,13 @@ def mixtures(
 
 
 class Opened(NamedTuple):
-    """Mixtures, notes of what was made of them, and what a grown study has no more: mixtures left out, candidates."""
+    """Mixtures, notes of repairs, what a grown study has no more (mixtures left out, candidates), sums of weights."""
 
     table: pd.DataFrame
     notes: list[str]
     left: list[str]
     gone: list[str]
+    sums: pd.Series
 
     @property
     def names(self) -> list[str]:
@@ -96,7 +97,7 @@ def opened(
              if abs(total - 1) > SUM_TOLERANCE]  # fmt: skip
     left = [name for name in weights.index if name not in kept.index]
     gone = [name for name in weights if candidates is not None and name not in candidates]
-    return Opened(validate(kept.div(sums, axis=0), candidates), [*told, *notes], left, gone)
+    return Opened(validate(kept.div(sums, axis=0), candidates), [*told, *notes], left, gone, sums)
 
 
 def _table(path: Path, candidates: Sequence[str] | None, grown: bool) -> pd.DataFrame:
@@ -181,8 +182,7 @@ def _check_sums(file: str, weights: pd.DataFrame) -> None:
                       f"{_span(weights.sum(axis=1))}; is {odd[0]!r} a candidate? If not, drop the column")  # fmt: skip
     if (weights.where(weights > 0, 1.0) >= 1).all(axis=None) or _sum_to(weights, 100.0):
         return
-    sums = weights.sum(axis=1)
-    off, span = (sums - 1).abs().idxmax(), _span(sums)
+    off, span = ((sums := weights.sum(axis=1)) - 1).abs().idxmax(), _span(sums)
     told = f"{file}: row {off!r} sums to {sums[off]:.4g}" + (f", all to {span}" if len(sums) > 1 else "")
     if parts := _phases(weights):
         raise Refusal(f"{told}, not 1: {_listed(parts)} sum to 1 each, so a row holds {len(parts)} mixtures; give one")

@@ -42,7 +42,7 @@ LAYERS = (
     ("predictors",),
     ("tied", "prices", "goals"),
     ("decide", "headroom"),
-    ("documents",),
+    ("documents", "rivals"),
     ("reading", "textfiles"),
     ("scoresheets", "entries"),
     ("tasksheets", "longsheets"),

@@ -1,4 +1,4 @@
-"""`demix-nb export`: what goes out to trainers.
+"""`demix-nb export` and `demix-nb read`: what goes out to trainers, what comes in from rivals.
 
 Imports wait until a command needs them, as everywhere on the command line.
 """
@@ -34,3 +34,24 @@ def export(
 
     size = handing.Size(tokens, sequence, batch)
     print(*handing.hand_over(file, to, data, output, size, study, everything=everything, force=force), sep="\n")
+
+
+def read(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="tables of mixtures and scores, as they came")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="the folder of the new study")],
+    mixtures: Annotated[Path | None, _given("which of the files holds the mixtures")] = None,
+    shares: Annotated[str | None, _given("what the names of the columns of shares have in common")] = None,
+    phase: Annotated[str | None, _given("1, 2 or mean, where runs have two")] = None,
+    task: Annotated[list[str] | None, _given("a column of scores that counts; may come again")] = None,
+    lower_is_better: Annotated[
+        bool | None,
+        typer.Option("--lower-is-better/--higher-is-better", help="where names do not tell", show_default=False),
+    ] = None,
+) -> None:
+    """Read what rivals wrote (OLMix, RegMix, mixprior, W&B, lm-eval, DeMix) into a study of tables."""
+    from demix_nb import rivals
+    from demix_nb.running import receiving
+
+    higher = None if lower_is_better is None else not lower_is_better
+    choice = rivals.Choice(mixtures, shares, phase, task or (), higher)
+    print(*receiving.receive(files, output, choice), sep="\n")
