@@ -201,6 +201,7 @@ def tell(
 
 
 app.command()(exchange.export)
+app.command()(exchange.merge)
 app.command()(exchange.read)
 
 

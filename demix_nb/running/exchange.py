@@ -1,4 +1,4 @@
-"""`demix-nb export` and `demix-nb read`: what goes out to trainers, what comes in from rivals.
+"""`demix-nb export`, `merge` and `read`: what goes out to trainers and to the hub, what comes in from rivals.
 
 Imports wait until a command needs them, as everywhere on the command line.
 """
@@ -34,6 +34,19 @@ def export(
 
     size = handing.Size(tokens, sequence, batch)
     print(*handing.hand_over(file, to, data, output, size, study, everything=everything, force=force), sep="\n")
+
+
+def merge(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="mixture.yaml, or another file of one mixture")],
+    study: Annotated[Path, typer.Option(help="the study file that names the components")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="the folder of the checkpoint")],
+    method: Annotated[str, typer.Option(help="how: linear, ties, …")] = "linear",
+    seed: Annotated[int, typer.Option(min=0, help="of methods that drop numbers at random")] = 0,
+) -> None:
+    """Save a mixture's merged proxy as a checkpoint, with a model card and mergekit's YAML."""
+    from demix_nb.running import handing
+
+    print(*handing.merged(file, study, output, method, seed), sep="\n")
 
 
 def read(

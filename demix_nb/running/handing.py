@@ -1,4 +1,4 @@
-"""`demix-nb export`: mixtures as the files that trainers read.
+"""`demix-nb export` and `demix-nb merge`: mixtures as the files that trainers read, and as a merged checkpoint.
 
 What is exported are the shares that are trained on: the recipe of a `mixture.yaml` that has one, else its mixture; a
 table's mixtures, by the study's β; a study's answer, or, with `--all`, the recipes of its components and references,
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
@@ -154,3 +155,23 @@ def hand_over(file: Path, to: list[str], data: Path, output: Path, size: Size, s
     told = [f"wrote {what} for {', '.join(row.name for row in able)} to {output}"]
     unable = ", ".join(row.name for row in chosen if row not in able)
     return [*told, *([f"no phases, so left out: {unable}"] if unable else []), *notes]
+
+
+def merged(file: Path, study: Path, output: Path, method: str, seed: int) -> list[str]:
+    """Save the merge of a study's components by a file's one mixture as a checkpoint; return what is to be said.
+
+    Raises Refusal for several mixtures, a study without components, and as `merging.save`.
+    """
+    from demix_nb.merging import METHODS, Bank, save
+
+    opened = door.open_study(study)
+    if not opened.folders:
+        raise Refusal(f"{study.name} names no components; a merge is made of their weights")
+    table, _ = reading.mixtures(file, list(opened.candidates), folders=opened.folders)
+    if len(table) > 1:
+        raise Refusal(f"{file.name} holds {len(table)} mixtures; give a file of the one that is to be saved")
+    weights = {name: share for name, share in table.iloc[0].items() if share > 0}
+    random = method in METHODS and METHODS[method].random
+    bank = Bank.load(opened.folders, base=opened.base)
+    save(bank, weights, output, method, rng=np.random.default_rng(seed) if random else None)
+    return [f"saved the {method} merge of {len(weights)} components to {output}"]

@@ -128,3 +128,27 @@ def test_a_misspelt_format_is_told_the_nearest(desk, capsys):
     assert "did you mean megatron" in capsys.readouterr().err
     assert exported(desk, "bare.yaml", "--all")[0] == 2
     assert "is no study file" in capsys.readouterr().err
+
+
+def test_a_mixture_is_saved_as_a_model(folders, tmp_path, capsys):
+    """The command's checkpoint is the bank's merge, of the components that have a share."""
+    from safetensors.torch import load_file
+
+    from demix_nb.merging import Bank
+
+    components, base = folders
+    content = {"candidates": {name: {"component": str(place)} for name, place in components.items()},
+               "base": str(base), "tasks": ["arc_easy_bpb"]}  # fmt: skip
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "mixture.yaml").write_text(yaml.safe_dump({"mixture": {"a": 0.25, "c": 0.75}}))
+    asked = [str(tmp_path / "mixture.yaml"), "--study", str(tmp_path / "study.yaml"), "-o", str(tmp_path / "proxy")]
+    assert main(["merge", *asked]) == 0
+    assert "saved the linear merge of 2 components" in capsys.readouterr().out
+    merged = Bank.load(components, base).merge({"a": 0.25, "c": 0.75})
+    saved = load_file(tmp_path / "proxy" / "model.safetensors")
+    assert all(saved[name].equal(merged[name]) for name in merged)
+    assert main(["merge", *asked, "--method", "tise"]) == 2
+    assert "merge method 'tise' is unknown" in capsys.readouterr().err
+    (tmp_path / "mixture.yaml").write_text(yaml.safe_dump({"x": {"a": 1}, "y": {"b": 1}}))
+    assert main(["merge", *asked]) == 2
+    assert "holds 2 mixtures" in capsys.readouterr().err
