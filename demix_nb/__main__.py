@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from demix_nb import NOTEBOOKS, ROOT, RUNS, __version__
-from demix_nb.running import letters, machines, stopping, studies
+from demix_nb.running import exchange, letters, machines, stopping, studies
 
 ABOUT = "Find the data mixture for language-model pre-training before the training run is spent."
 
@@ -198,6 +198,11 @@ def tell(
     from demix_nb.running import rounds
 
     print(*rounds.tell(study, scores, mixtures), sep="\n")
+
+
+app.command()(exchange.export)
+app.command()(exchange.merge)
+app.command()(exchange.read)
 
 
 @app.command()

@@ -13,15 +13,19 @@ from typing import Any
 from demix_nb import sheets
 from demix_nb.store import Refusal
 
+PHASES = "phases"  # of a run, each with its `mixture` and the `part` of the run that it is for
 WRITE = "write `merge_method: linear` with one `weight` per model"
 
 
-def read(path: Path, folders: Mapping[str, Path] | None = None) -> dict[str, Mapping[str, Any]]:
+def read(
+    path: Path, folders: Mapping[str, Path] | None = None, *, trained: bool = False
+) -> dict[str, Mapping[str, Any]]:
     """Return name → candidate → weight, as they are spelt.
 
     A file of one mixture (candidate → weight, `mixture:` alone or among other facts, or a merge) is named after the
-    file. `folders`: candidate → its component, by which models of a merge are known; others by their folder's last
-    name. Raises Refusal naming the entry for what is no mapping, and for a merge that is no mixture.
+    file, the mixtures of `phases:` by their numbers. `folders`: candidate → its component, by which models of a merge
+    are known; others by their folder's last name. `trained`: the `recipe` beside a mixture counts, where there is one.
+    Raises Refusal naming the entry for what is no mapping, and for a merge that is no mixture.
     """
     content = sheets.mapping(path)
     name = path.name.partition(".")[0]
@@ -29,13 +33,31 @@ def read(path: Path, folders: Mapping[str, Path] | None = None) -> dict[str, Map
         raise Refusal(f"{path.name} is empty; give at least one mixture")
     if "merge_method" in content:
         return {name: _merge(path, content, folders or {})}
+    if (phases := phases_of(path, content)) is not None:
+        return {f"phase {place}": _told(one, trained) for place, one in enumerate(phases, 1)}
     if _is_answer(content):
-        return {name: content["mixture"]}
+        return {name: _told(content, trained)}
     nested = [isinstance(value, Mapping) for value in content.values()]
     if any(nested) and not all(nested):
         odd = next(key for key, flag in zip(content, nested, strict=True) if not flag)
         raise Refusal(f"{path.name}: entry {odd!r} is not a mapping from candidates to weights")
     return content if any(nested) else {name: content}
+
+
+def phases_of(path: Path, content: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """Return what a file says of each of its phases; None where it has none. Raises Refusal for one without mixture."""
+    given = content.get(PHASES)
+    if not isinstance(given, list):
+        return None
+    if not given or not all(isinstance(one, Mapping) and isinstance(one.get("mixture"), Mapping) for one in given):
+        raise Refusal(f"{path.name}: a phase has no mixture; write `- {{part: 0.8, mixture: {{…}}}}` for each")
+    return given
+
+
+def _told(facts: Mapping[str, Any], trained: bool) -> Mapping[str, Any]:
+    """The mixture of an answer, or the recipe that is really trained on."""
+    recipe = facts.get("recipe")
+    return recipe if trained and isinstance(recipe, Mapping) else facts["mixture"]
 
 
 def _is_answer(content: Mapping[str, Any]) -> bool:

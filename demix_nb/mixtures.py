@@ -8,9 +8,10 @@ allowed, and how they are drawn, is in `region`.
 Source: DeMix (arXiv 2602.00747) 2.2.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations_with_replacement, count
 from math import comb
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -100,6 +101,16 @@ def recipe(mixture: pd.Series, general: str | None, beta: float) -> pd.Series:
         raise Refusal(f"beta is {beta}; it is the share of the candidates and lies between 0 and 1")
     mixture = validate(mixture.to_frame("mixture").T).iloc[0]
     return mixture if general is None else beta * mixture + (1 - beta) * one_hot(list(mixture.index), general)
+
+
+def apportion(shares: Mapping[Hashable, float] | pd.Series, total: int) -> dict[Any, int]:
+    """Return how many of `total` things (sequences, documents) each share above 0 gets, by largest remainder."""
+    shares = {name: share for name, share in shares.items() if share > 0}
+    counts = {name: int(share * total) for name, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda name: counts[name] - shares[name] * total)
+    for name in by_remainder[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
 
 
 def seed_grid(

@@ -54,12 +54,13 @@ def mixtures(
 
 
 class Opened(NamedTuple):
-    """Mixtures, notes of what was made of them, and what a grown study has no more: mixtures left out, candidates."""
+    """Mixtures, notes of repairs, what a grown study has no more (mixtures left out, candidates), sums of weights."""
 
     table: pd.DataFrame
     notes: list[str]
     left: list[str]
     gone: list[str]
+    sums: pd.Series
 
     @property
     def names(self) -> list[str]:
@@ -73,11 +74,14 @@ def opened(
     *,
     folders: Mapping[str, Path] | None = None,
     grown: bool = False,
+    trained: bool = False,
 ) -> Opened:
-    """Read mixtures as `mixtures` does, and say what else the file holds."""
+    """Read mixtures as `mixtures` does, and say what else the file holds; `trained`: recipes, where it has them."""
     path = sheets.there(path, "mixture", "a .csv, .yaml or .json file")
-    is_table = sheets.suffix(path) in sheets.TABLES
-    weights = _table(path, candidates, grown) if is_table else _entries(path, candidates, folders, grown)
+    if is_table := sheets.suffix(path) in sheets.TABLES:
+        weights = _table(path, candidates, grown)
+    else:
+        weights = _entries(path, entries.read(path, folders, trained=trained), candidates, grown)
     if len(negative := np.argwhere(weights.to_numpy() < 0)):
         row, column = negative[0]
         name, value = weights.columns[column], weights.iat[row, column]
@@ -93,7 +97,7 @@ def opened(
              if abs(total - 1) > SUM_TOLERANCE]  # fmt: skip
     left = [name for name in weights.index if name not in kept.index]
     gone = [name for name in weights if candidates is not None and name not in candidates]
-    return Opened(validate(kept.div(sums, axis=0), candidates), [*told, *notes], left, gone)
+    return Opened(validate(kept.div(sums, axis=0), candidates), [*told, *notes], left, gone, sums)
 
 
 def _table(path: Path, candidates: Sequence[str] | None, grown: bool) -> pd.DataFrame:
@@ -110,10 +114,7 @@ def _table(path: Path, candidates: Sequence[str] | None, grown: bool) -> pd.Data
     return sheets.numbers(cells, path.name)
 
 
-def _entries(
-    path: Path, candidates: Sequence[str] | None, folders: Mapping[str, Path] | None, grown: bool
-) -> pd.DataFrame:
-    given = entries.read(path, folders)
+def _entries(path: Path, given: Mapping[str, Any], candidates: Sequence[str] | None, grown: bool) -> pd.DataFrame:
     _check_known(path.name, given, candidates, grown)
     rows = {name: _weights(path, name, weights) for name, weights in given.items()}
     names = dict.fromkeys([*(candidates or ()), *(name for row in rows.values() for name in row)])
@@ -181,8 +182,7 @@ def _check_sums(file: str, weights: pd.DataFrame) -> None:
                       f"{_span(weights.sum(axis=1))}; is {odd[0]!r} a candidate? If not, drop the column")  # fmt: skip
     if (weights.where(weights > 0, 1.0) >= 1).all(axis=None) or _sum_to(weights, 100.0):
         return
-    sums = weights.sum(axis=1)
-    off, span = (sums - 1).abs().idxmax(), _span(sums)
+    off, span = ((sums := weights.sum(axis=1)) - 1).abs().idxmax(), _span(sums)
     told = f"{file}: row {off!r} sums to {sums[off]:.4g}" + (f", all to {span}" if len(sums) > 1 else "")
     if parts := _phases(weights):
         raise Refusal(f"{told}, not 1: {_listed(parts)} sum to 1 each, so a row holds {len(parts)} mixtures; give one")

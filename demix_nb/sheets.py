@@ -21,6 +21,7 @@ import yaml
 from demix_nb.store import Refusal
 
 TABLES, MAPPINGS = (".csv", ".tsv", ".tab", ".txt"), (".yaml", ".yml", ".json")
+RUNS = ("run", "run_id")  # what OLMix calls the column of the mixtures' names
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 SPELT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?:\s*%)?")  # a number, or percent
 COMMA = re.compile(r"([+-]?[0-9]*),([0-9]+(?:[eE][+-]?[0-9]+)?\s*%?)")  # a decimal comma, where commas part no cells
@@ -83,7 +84,7 @@ def table(path: Path, *, repeats: bool = False) -> pd.DataFrame:
         raise Refusal(f"{path.name}: column {columns.index('') + 2} has no name; name it, or drop it")
     check_names(path.name, "column", columns)
     first = pd.Index([row[0] for row in body], name=corner or None)
-    cells = _of_olmix(pd.DataFrame([row[1:] for row in body], first, columns))
+    cells = _of_runs(path.name, pd.DataFrame([row[1:] for row in body], first, columns))
     names = list(cells.index)
     if "" in names:
         raise Refusal(f"{path.name}: row {names.index('') + 1} has no name; the first column names the rows")
@@ -99,14 +100,31 @@ def check_names(where: str, kind: str, found: list[str]) -> None:
         raise Refusal(f"{where}: {kind} {twice[0]!r} comes twice; keep one, or give it another name")
 
 
-def _of_olmix(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells with rows called by `run` where `run`, `name` (in words) and `index` tell of it, as OLMix writes."""
-    if not {"run", "name", "index"} <= {cells.index.name, *cells} or "name" not in cells or "index" not in cells:
+def _of_runs(where: str, cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells with rows called by their run, as OLMix writes, and without an `index` that only numbers them.
+
+    Raises Refusal where such a column may as well be a candidate's amounts.
+    """
+    if "index" not in cells or not _tells_apart(cells["index"]):
         return cells
-    if cells["name"].map(number).notna().any():
-        return cells
-    names = cells["run"] if "run" in cells else cells.index
-    return cells.drop(columns=["run", "name", "index"], errors="ignore").set_axis(pd.Index(names, name="run"))
+    run = next((name for name in RUNS if name in cells or name == cells.index.name), None)
+    if run is None and not _counts(cells["index"]):
+        raise Refusal(f"{where}: column 'index' may number the rows or hold amounts; drop it, or call it otherwise")
+    words = ["name"] if run and "name" in cells and cells["name"].map(number).isna().all() else []
+    names = cells[run] if run in cells else cells.index
+    return cells.drop(columns=["index", *words, *({run} & {*cells})]).set_axis(pd.Index(names, name=names.name))
+
+
+def _tells_apart(column: pd.Series) -> bool:
+    """Whether a column holds whole numbers, none twice."""
+    values = column.map(number)
+    return bool(values.notna().all() and (values % 1 == 0).all() and values.is_unique)
+
+
+def _counts(column: pd.Series) -> bool:
+    """Whether a column counts its rows, from 0 or from 1."""
+    values = sorted(column.map(number))
+    return values in ([*range(len(values))], [*range(1, len(values) + 1)])
 
 
 def _rows(path: Path, content: str) -> list[list[str]]:

@@ -18,12 +18,13 @@ STOREYS = {  # storey → its rooms; core imports point down this list only
     "spine": (
         "__main__.py", "__init__.py", "study.py", "facts.py", "proxies.py", "search.py", "hierarchy.py", "decide.py",
         "headroom.py", "fidelity.py", "mending.py", "predictors", "interactions.py", "studyfile.py", "faults.py",
-        "given.py", "door.py", "reading.py", "entries.py", "scoresheets.py", "tasksheets.py", "longsheets.py",
-        "documents.py", "textfiles.py", "sheets.py", "options.py", "ranges.py", "scored.py", "runs.py", "region.py",
-        "mixtures.py", "intervals.py", "sources.py", "devices.py", "store.py", "schemas.py", "parallel.py",
+        "given.py", "door.py", "rivals.py", "reading.py", "entries.py", "scoresheets.py", "tasksheets.py",
+        "longsheets.py", "documents.py", "textfiles.py", "sheets.py", "options.py", "ranges.py", "scored.py", "runs.py",
+        "region.py", "mixtures.py", "intervals.py", "sources.py", "devices.py", "store.py", "schemas.py", "parallel.py",
     ),
     "engines": ("merging", "scoring"),
     "stage": ("figures", "panels", "running"),
+    "hand-over": ("exports",),
     "lab": ("lab",),
     "papers": ("papers",),
 }  # fmt: skip

@@ -111,3 +111,11 @@ def test_released_reference_mixtures_are_read(shared):
     read, notes = reading.mixtures(shared / "demix" / "sampled_mixture.json")
     assert read.shape == (17, 7)
     assert any(note.startswith("mix_0: weights summed to 2933") for note in notes)
+
+
+def test_apportioning_meets_the_recipe_exactly(rng):
+    for shares in rng.dirichlet(np.ones(5), size=50):
+        recipe = dict(zip("abcde", shares, strict=True))
+        counts = mixtures.apportion(recipe, 97)
+        assert sum(counts.values()) == 97
+        assert all(abs(counts.get(name, 0) - share * 97) < 1 for name, share in recipe.items())

@@ -13,17 +13,8 @@ from jaxtyping import Int64, Integer
 
 from demix_nb.lab.corpora import SHUFFLING, Corpora
 from demix_nb.lab.jobs import Job
+from demix_nb.mixtures import apportion
 from demix_nb.store import Refusal
-
-
-def apportion(recipe: Mapping[str, float], sequences: int) -> dict[str, int]:
-    """Return how many of `sequences` each candidate gets, by largest remainder, so that shares are met exactly."""
-    shares = {name: share for name, share in recipe.items() if share > 0}
-    counts = {name: int(share * sequences) for name, share in shares.items()}
-    by_remainder = sorted(shares, key=lambda name: counts[name] - shares[name] * sequences)
-    for name in by_remainder[: sequences - sum(counts.values())]:
-        counts[name] += 1
-    return counts
 
 
 def sequences_of(

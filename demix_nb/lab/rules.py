@@ -22,11 +22,11 @@ import torch
 from jaxtyping import Float, Int64
 from transformers import PreTrainedModel
 
-from demix_nb.lab.batches import apportion, streams
+from demix_nb.lab.batches import streams
 from demix_nb.lab.corpora import SHUFFLING, Corpora
 from demix_nb.lab.jobs import Job, Setting
 from demix_nb.lab.loop import next_token_losses
-from demix_nb.mixtures import recipe, uniform
+from demix_nb.mixtures import apportion, recipe, uniform
 from demix_nb.store import Refusal
 
 RATE = 1.0  # DoReMi, algorithm 1

@@ -2,13 +2,14 @@
 
 Tensors are streamed: each is merged, written and forgotten, so a large model is saved with the memory of one tensor.
 Everything goes to a hidden folder beside the target, which takes the target's name when it is complete; whatever ends
-the work earlier (a full disk, an error, Ctrl-C) leaves nothing behind. The card names components, weights and method.
+the work earlier (a full disk, an error, Ctrl-C) leaves nothing behind. The card names components, weights and method
+(`card`), and a linear merge stands beside it as mergekit would be told it.
 """
 
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from demix_nb.merging import card
 from demix_nb.merging.bank import READ_BLOCK, Bank, Weights, widest
 from demix_nb.merging.folders import DTYPES
 from demix_nb.merging.methods import METHODS
 from demix_nb.merging.tokens import FILES
-from demix_nb.store import Refusal, atomic_folder, folder_hash
+from demix_nb.store import Refusal, atomic_folder
 
 SHARD_BYTES = 5_000_000_000  # per file, as transformers did for years: fits every file system and upload limit
 BESIDE = ("generation_config.json", "chat_template*", *FILES)
@@ -54,10 +56,13 @@ def save(
             raise Refusal(f"{directory} already holds something; choose a new folder or remove it first")
         with atomic_folder(directory) as folder, ThreadPoolExecutor(1) as beside:
             _check_room(directory, sum(_bytes(*tensor) for shard in shards for tensor in shard.values()))
-            card = beside.submit(_card, directory.name, bank, weights, method, settings)  # hashes every component
+            told = beside.submit(card.card, directory.name, bank, weights, method, settings)  # hashes every component
             _write_shards(folder, shards, lambda shard: _parts(bank, shard, merge, row.elementwise))
             _write_config(folder, bank, weights)
-            (folder / "README.md").write_text(card.result(), encoding="utf-8")
+            (folder / card.CARD).write_text(told.result(), encoding="utf-8")
+            if method == card.LINEAR:
+                config = card.for_mergekit(bank, weights, _widest(bank, weights))
+                (folder / card.MERGEKIT).write_text(config, encoding="utf-8")
     except OSError as error:
         raise Refusal(f"cannot save to {directory} ({error}); free some space or choose another folder") from error
     return directory
@@ -126,26 +131,16 @@ def _write_config(folder: Path, bank: Bank, weights: Weights) -> None:
     rows = [bank.rows[row] for row in bank.shares(weights)]
     config = dict(rows[0].config)
     if len({row.config.get("dtype", row.config.get("torch_dtype")) for row in rows}) > 1:
-        config |= {"dtype": str(widest(rows, bank.slots)).removeprefix("torch.")}
+        config |= {"dtype": _widest(bank, weights)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for pattern in BESIDE:
         for path in filter(Path.is_file, rows[0].directory.glob(pattern)):
             shutil.copy(path, folder / path.name)
 
 
-def _card(title: str, bank: Bank, weights: Weights, method: str, settings: Mapping[str, Any]) -> str:
-    row, taking = METHODS[method], {bank.names[k]: bank.rows[k].directory for k in bank.shares(weights)}
-    rows = [f"| {name} | {weights[name]:.6g} | `{folder_hash(folder)}` |" for name, folder in taking.items()]
-    rows += [f"| base | | `{folder_hash(bank.base)}` |"] if row.updates else []
-    listed = ", ".join(f"{name} = {value}" for name, value in settings.items()) or "none"
-    return (
-        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [merge, model-soup]\n---\n"
-        f"# {title}\n\nA proxy: the merge of {len(rows)} models below, not trained itself. Made with demix_nb.\n\n"
-        f"Method: [{method}]({row.paper}); settings: {listed}.\n\n"
-        "| component | weight | sha256 of weights, configuration and tokenizer |\n| --- | --- | --- |\n"
-        + "\n".join(rows)
-        + "\n"
-    )
+def _widest(bank: Bank, weights: Weights) -> str:
+    """The name of the dtype that holds every tensor of the components that are merged."""
+    return str(widest([bank.rows[row] for row in bank.shares(weights)], bank.slots)).removeprefix("torch.")
 
 
 def _check_room(directory: Path, size: int) -> None:

@@ -178,6 +178,21 @@ def predictors(table: pd.DataFrame, runs: int = 64) -> str:
     return markdown(["predictor", *heads], rows)
 
 
+def exports(table: pd.DataFrame) -> str:
+    """Return what trainers draw of what was asked: where it differs most, and of the smallest share."""
+    phases = table.groupby([table.index, "mixture"])["phase"].transform("max")
+    rows = []
+    for (name, row), last in zip(table.iterrows(), phases, strict=True):
+        where = [name, f"{row['mixture']}, phase {row['phase']}" if last > 1 else row["mixture"], row["read"]]
+        told = ["–"] * 5
+        if pd.notna(row["requested"]):
+            told = [row["candidate"], f"{row['requested']:.6f}", f"{row['realised']:.6f}", f"{row['difference']:.1e}",
+                    f"{row['least']:.4g} → {row['least_realised']:.4g}"]  # fmt: skip
+        rows.append([*where, *told])
+    head = ["format", "mixture", "read by", "most off", "requested", "realised", "difference", "smallest share"]
+    return markdown(head, rows)
+
+
 def seconds(run: pd.DataFrame) -> str:
     """Return how long each step took, where and from which commit."""
     rows = [[name, f"{row['seconds']:.0f}", str(row["machine"]), str(row["commit"])]
@@ -243,7 +258,7 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
 
 
 def map_sections(real: Read, top: Read) -> list[str]:
-    """Return the map over all regimes, and the real model's fidelity."""
+    """Return the map over all regimes, the real model's fidelity, and what trainers draw of a mixture."""
     return [
         "## Which proxy when",
         "Regimes of base and size, each at three sizes δ of the components' updates (DeMix eq. 4); held-out text; "
@@ -262,6 +277,11 @@ def map_sections(real: Read, top: Read) -> list[str]:
         "Profile `real`: SmolLM2 of 135 million parameters as the base, seven candidates, 49,152 tokens a model, "
         f"{len(real('reference_mixtures'))} references; held-out text. `demix-nb run --profile real`",
         kinds(real("fidelity"), real("trust")),
+        "## What trainers draw",
+        "Shares of tokens asked of `demix-nb export` and drawn by each trainer's own code, a million sequences or "
+        "documents each (trainers that draw at random are then off by 0.0005 where a share is a half); `grammar`: read "
+        "back as documented. `python -m tests.foreign.report --out data/results`",
+        exports(top("exports")),
     ]
 
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from demix_nb import lab
 from demix_nb.lab import loop, variants
 from demix_nb.lab import train as components
-from demix_nb.lab.batches import apportion, batches, sequences_of
+from demix_nb.lab.batches import batches, sequences_of
 from demix_nb.lab.jobs import Architecture, Job, Setting
 from demix_nb.mixtures import as_table, natural, one_hot, uniform
 from demix_nb.store import Refusal
@@ -48,14 +48,6 @@ def base(small_data, tmp_path_factory):
 @pytest.fixture
 def setting(base):
     return Setting(TINY, "general", 0.5, 2560, 5e-3, 256, "cosine", base)
-
-
-def test_apportioning_meets_the_recipe_exactly(rng):
-    for shares in rng.dirichlet(np.ones(5), size=50):
-        recipe = dict(zip("abcde", shares, strict=True))
-        counts = apportion(recipe, 97)
-        assert sum(counts.values()) == 97
-        assert all(abs(counts.get(name, 0) - share * 97) < 1 for name, share in recipe.items())
 
 
 def test_sequences_cover_every_block_before_any_comes_again(rng):

@@ -1,6 +1,8 @@
 """Saved proxies load as any checkpoint does, and a save that fails leaves nothing behind."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from fixtures_models import ARCHITECTURES, family
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from demix_nb import reading
 from demix_nb.merging import METHODS, Bank, save, saving
 from demix_nb.store import Refusal
 
@@ -80,14 +84,49 @@ def test_card_names_components_weights_and_method(bank, target):
     save(bank, {"a": 0.25, "c": 0.75}, target, "dare_ties", rng=np.random.default_rng(1), density=0.8)
     card = (target / "README.md").read_text(encoding="utf-8")
     for expected in (
-        "| a | 0.25 | `",
-        "| c | 0.75 | `",
+        "| a | 0.25 |  | `",
+        "| c | 0.75 |  | `",
         "dare_ties](https://arxiv.org/abs/2311.03099)",
         "density = 0.8",
     ):
         assert expected in card
     assert "| b |" not in card
     assert str(np.random.default_rng(1).bit_generator.state) in card  # the masks can be drawn again
+
+
+def test_the_hub_understands_the_card(tmp_path, target):
+    folders, base = family(tmp_path / "licensed", ARCHITECTURES["llama"]())
+    for name in "ab":
+        (folders[name] / "README.md").write_text(f"---\nlicense: apache-2.0\nbase_model: x/{name}\n---\n# {name}\n")
+    bank = Bank.load(folders, base)
+    data = ModelCard.load(save(bank, MIXTURE, target) / "README.md").data
+    assert data.base_model == ["a", "b", "c"] and data.base_model_relation == "merge"
+    assert data.library_name == "transformers" and data.license == "apache-2.0" and "merge" in data.tags
+    (folders["c"] / "README.md").write_text("---\nlicense: mit\n---\n")
+    two = save(bank, MIXTURE, target.with_name("two")) / "README.md"
+    assert ModelCard.load(two).data.license is None and "| 0.3 | mit |" in two.read_text(), "two licences are none"
+    alone = save(bank, {"c": 1.0}, target.with_name("alone")) / "README.md"
+    assert ModelCard.load(alone).data.license == "mit", "of those that take part"
+    (folders["c"] / "README.md").write_text("---\nlicense: [\n---\n")
+    with pytest.raises(Refusal, match=r"the metadata of .* cannot be read"):
+        save(bank, MIXTURE, target.with_name("broken"))
+
+
+@pytest.mark.slow
+def test_mergekit_makes_the_same_weights_of_the_file_beside(bank, target):
+    saved = save(bank, MIXTURE, target)
+    program = [
+        Path(sys.executable).with_name("mergekit-yaml"),
+        saved / "mergekit_config.yml",
+        target.with_name("theirs"),
+    ]
+    subprocess.run(program, check=True, capture_output=True)
+    theirs, ours = (load_file(next(folder.glob("model*.safetensors"))) for folder in (program[-1], saved))
+    assert theirs.keys() == ours.keys()
+    assert all((theirs[name] - ours[name]).abs().max() <= 1e-6 for name in ours)
+    read, _ = reading.mixtures(saved / "mergekit_config.yml", list("abc"), folders=bank.directories)
+    assert read.iloc[0].to_dict() == pytest.approx(MIXTURE), "and it is a mixture again"
+    assert not (save(bank, MIXTURE, target.with_name("t"), "ties") / "mergekit_config.yml").exists()
 
 
 def test_a_filled_folder_is_not_overwritten(bank, target):

@@ -29,7 +29,9 @@ def test_a_bare_command_is_help(capsys):
     assert __main__.main(["--version"]) == 0 and capsys.readouterr().out == f"demix-nb {__version__}\n"
 
 
-@pytest.mark.parametrize("asked", [["--help"], ["run", "--help"], ["study", "init", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "asked", [["--help"], ["run", "--help"], ["study", "init", "--help"], ["export", "--help"], ["--version"]]
+)
 def test_help_imports_nothing_heavy(asked):
     code = f"import sys; from demix_nb.__main__ import main; main({asked}); print('loaded:', *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -69,6 +71,7 @@ REFUSED = {
     "study check": ["study", "check", "{file}"],
     "study init": ["study", "init", "{empty}"],
     "doctor": ["doctor", "{empty}"],
+    "export": ["export", "{file}", "--to", "megatron", "--data", "{file}", "-o", "{empty}/out"],
     "doctor, text": ["doctor", "{empty}", "--text", "{empty}/none.txt"],
     "doctor, base": ["doctor", "{empty}", "{empty}", "--base", "{file}"],
 }
