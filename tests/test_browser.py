@@ -11,21 +11,18 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
+import fixtures_browser
 import nbformat
 import psutil
 import pytest
 from conftest import REPOSITORY
-from playwright.sync_api import sync_playwright
 
 from demix_nb import PLOTLY
 from demix_nb.running import report
 
 pytestmark = pytest.mark.browser
+browser = fixtures_browser.browser
 
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 SETTINGS = {  # every cell in the page, wherever it is scrolled; no news
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -37,22 +34,6 @@ ALL_RUN = """() => {
 }"""
 OUTPUTS = """() => jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells
   .flatMap((cell) => cell.outputs ?? [])"""
-
-
-def chromium_path():
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Return Debian's chromium, or skip saying that it is not there."""
-    path = chromium_path()
-    if path is None:
-        pytest.skip("no chromium on this machine; `apt-get install chromium` as root brings it")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

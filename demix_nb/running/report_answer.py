@@ -191,21 +191,30 @@ def bars(answer: Answer) -> str:
     scale = max([answer.mixture.max(), plain.max(), *(high for _, high in tied.values())])
     colours, rows = hues(answer.study.families.values()), []
     for name, share in answer.mixture[:LISTED].items():
-        cells = f"<td>{100 * share:.1f}</td><td>{100 * plain[name]:.1f}</td>"
+        told = [f"{100 * share:.1f}", f"{100 * plain[name]:.1f}"]
         if tied:
-            cells += "<td>{:.0f} to {:.0f}</td>".format(*(100 * end for end in tied[name]))
+            told.append("{:.0f} to {:.0f}".format(*(100 * end for end in tied[name])))
         picture = _bar(share / scale, plain[name] / scale, [end / scale for end in tied.get(name, [])])
-        hue = colours[answer.study.families[name]]
-        rows.append(
-            f'<tr style="--hue: {hue}"><th scope="row">{html.escape(name)}</th><td class="picture">{picture}</td>'
-            f"{cells}</tr>"
-        )
+        rows.append(_row(name, colours[answer.study.families[name]], picture, told))
     rest = answer.mixture[LISTED:]
     others = f"<p>{len(rest)} others have {percent(rest.sum(), 1)}.</p>" if len(rest) else ""
-    as_good = "<th>as good, %</th>" if tied else ""
-    head = f"<th>candidate</th><td></td><th>answer, %</th><th>{html.escape(answer.baseline)}, %</th>{as_good}"
-    table = f'<table class="bars"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    named = ["answer, %", f"{html.escape(answer.baseline)}, %", *(["as good, %"] if tied else [])]
+    head = "".join(f'<th role="columnheader">{one}</th>' for one in named)
+    head = f'<tr role="row"><th role="columnheader">candidate</th><td role="cell" class="picture"></td>{head}</tr>'
+    table = (
+        f'<table class="bars" role="table"><thead role="rowgroup">{head}</thead>'
+        f'<tbody role="rowgroup">{"".join(rows)}</tbody></table>'
+    )
     return f"<h2>The answer beside {html.escape(answer.baseline)}</h2><p>{caption(answer)}</p>{table}{others}"
+
+
+def _row(name: str, hue: str, picture: str, told: list[str]) -> str:
+    """A row with its roles, which a narrow page's layout would take from it."""
+    cells = "".join(f'<td role="cell">{one}</td>' for one in told)
+    return (
+        f'<tr role="row" style="--hue: {hue}"><th role="rowheader" scope="row">{html.escape(name)}</th>'
+        f'<td role="cell" class="picture">{picture}</td>{cells}</tr>'
+    )
 
 
 def caption(answer: Answer) -> str:

@@ -46,7 +46,7 @@ function move(i, wanted) {
   const name = KNOWN.candidates[i], tight = most - least <= 1e-12;
   if (tight) return `${name} cannot move: what is held leaves exactly ${percent(least)}. Let another go.`;
   const cut = Math.abs(desk.shares[i] - wanted) > 5e-4;
-  return cut ? `${name} goes from ${percent(least)} to ${percent(most)} here: bounds and held sliders leave no more.` : "";
+  return cut ? `${name} goes from ${percent(least)} to ${percent(most)}: bounds and held sliders leave no more.` : "";
 }
 
 function drag(f, wanted) {
@@ -127,7 +127,8 @@ function slider(i) {
   return made("div", {class: "desk-row", style: `--hue: ${hue}`},
     made("label", {for: `desk-share-${i}`, title: name}, name, ...bound), range,
     made("output", {for: `desk-share-${i}`, id: `desk-value-${i}`}),
-    made("label", {class: "hold"}, made("input", {type: "checkbox", "aria-label": `hold ${name}`, change: hold}), "hold"));
+    made("label", {class: "hold"}, made("input", {type: "checkbox", "aria-label": `hold ${name}`, change: hold}),
+      made("span", {"aria-hidden": "true"}, "hold")));
 }
 
 /** Arrow keys move a point of share, with shift a tenth of it: a range's own step is one or the other. */
@@ -147,12 +148,14 @@ function along(f, score) {
 }
 
 function strip(f) {
-  const task = KNOWN.tasks[f], own = KNOWN.among.map((row) => row[f]), [low, high] = [Math.min(...own), Math.max(...own)];
+  const task = KNOWN.tasks[f], own = KNOWN.among.map((row) => row[f]);
+  const [low, high] = [Math.min(...own), Math.max(...own)];
   task.axis = {least: low - 0.05 * (high - low), most: high + 0.05 * (high - low)};
   const height = (n) => 18 + 9 * Math.sin(2.4 * n); // spread by order
   const dots = own.map((score, n) => `<circle cx="${along(f, score)}%" cy="${height(n)}" r="3.5"/>`).join("");
   const picture = made("div", {class: "desk-axis"});
-  picture.innerHTML = `<svg aria-hidden="true" height="44">${dots}<line id="desk-interval-${f}" y1="38" y2="38"/></svg>`;
+  const line = `<line id="desk-interval-${f}" y1="38" y2="38"/>`;
+  picture.innerHTML = `<svg aria-hidden="true" height="44">${dots}${line}</svg>`;
   const {least, most} = task.axis, step = (most - least) / 100;
   picture.append(made("input", {
     type: "range", id: `desk-score-${f}`, min: least, max: most, step: "any",
@@ -208,7 +211,8 @@ function build() {
   const order = KNOWN.candidates.map((_, i) => i), shown = new Set(KNOWN.listed);
   const others = order.filter((i) => !shown.has(i)).map(slider);
   find("sliders").append(...order.filter((i) => shown.has(i)).map(slider));
-  if (others.length) find("sliders").append(made("details", {}, made("summary", {}, `${others.length} more`), ...others));
+  const summary = made("summary", {}, `${others.length} more`);
+  if (others.length) find("sliders").append(made("details", {}, summary, ...others));
   find("presets").append(...Object.keys(KNOWN.presets).map((name) => {
     return made("button", {type: "button", value: name, "aria-pressed": "false", click: () => rest(start(name))}, name);
   }));

@@ -3,7 +3,7 @@
 
 const CLOSE = 1e-14, STEPS = 200, WIDEST = 60, HALVINGS = 60, FLOOR = 1e-9, TOLERANCE = 1e-9;
 const BEYOND = 1, SURE = 1.96; // ranges of the scores seen; standard deviations to the ends of 95 %
-const TURNS = 50, TRIES = 160, DRAWN = 1e-7; // steps of a dragged score, mixtures tried, standard deviations it may miss
+const TURNS = 50, TRIES = 160, DRAWN = 1e-7; // of a dragged score: steps, mixtures tried, what it may miss by, in sd
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const clip = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -66,9 +66,7 @@ function at(shares, bounds, pull) {
   return found;
 }
 
-function distance(shares, centre) {
-  return sum(shares.map((share, i) => Math.abs(share - centre[i]))) / 2;
-}
+const distance = (shares, centre) => sum(shares.map((share, i) => Math.abs(share - centre[i]))) / 2;
 
 /** The mixture within bounds that is nearest to positive shares. */
 function project(shares, bounds) {
@@ -83,9 +81,10 @@ function project(shares, bounds) {
   return at(shares, bounds, Math.exp(right));
 }
 
-/** By how much the worst bound is broken, the sum 1 included; 0 or less: none is. */
+/** By how much the worst bound is broken, the sum 1 among them; 0 or less: none is. */
 function far(shares, bounds) {
-  const broken = [Math.abs(sum(shares) - 1), ...shares.flatMap((share, i) => [bounds.low[i] - share, share - bounds.high[i]])];
+  const broken = shares.flatMap((share, i) => [bounds.low[i] - share, share - bounds.high[i]]);
+  broken.push(Math.abs(sum(shares) - 1));
   for (const {members, least, most} of bounds.groups) {
     const own = sum(members.map((i) => shares[i]));
     broken.push(least - own, own - most);
@@ -125,7 +124,7 @@ function room(i, bounds) {
   return [Math.max(bounds.low[i], bottom - mine.high), Math.min(bounds.high[i], top - mine.low)];
 }
 
-/** The mixture after share i was set, as near to what was wanted as bounds and locks allow; `locked`: a set of places. */
+/** The mixture after share i was set, as near to what was wanted as bounds allow; `locked`: places that stay. */
 function moved(shares, i, wanted, locked, bounds) {
   const held = pinned(bounds, [...locked].filter((j) => j !== i).map((j) => [j, shares[j]]));
   const [least, most] = room(i, held);
@@ -133,7 +132,7 @@ function moved(shares, i, wanted, locked, bounds) {
   const to = (share) => nearest(shares, pinned(held, [[i, share]]));
   let near = shares[i], goal = clip(wanted, least, most), found = to(goal);
   if (bounds.centre === null || far(found, bounds) <= TOLERANCE) return found;
-  for (let turn = 0; turn < 30; turn++) { // a distance has no closed form: halfway between what holds and what is wanted
+  for (let turn = 0; turn < 30; turn++) { // a distance has no closed form: halves between what holds and what does not
     const middle = (near + goal) / 2, there = to(middle);
     if (far(there, bounds) <= TOLERANCE) [near, found] = [middle, there];
     else goal = middle;

@@ -26,7 +26,9 @@ document.querySelectorAll("table.dataframe, .output_html table").forEach((table,
   const link = Object.assign(document.createElement("a"), {className: "csv", textContent: "CSV", href: "#"});
   link.download = `${page}-${number + 1}.csv`;
   link.setAttribute("aria-label", `CSV of table ${number + 1}`);
-  link.addEventListener("click", () => { link.href = URL.createObjectURL(new Blob([csv(table)], {type: "text/csv"})); });
+  link.addEventListener("click", () => {
+    link.href = URL.createObjectURL(new Blob([csv(table)], {type: "text/csv"}));
+  });
   table.closest(".output_area, section, main").append(link);
 });
 

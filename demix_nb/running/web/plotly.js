@@ -19,6 +19,8 @@ function coloured(source) {
     const lines = {gridcolor: line, linecolor: line, zerolinecolor: line};
     layout[name] = {...lines, ...layout[name]};
   }
+  const menu = {showactive: false, bgcolor: ground, bordercolor: line, font: {color: ink}}; // an active one is white
+  layout.updatemenus = layout.updatemenus?.map((one) => ({...one, ...menu}));
   return {...figure, layout, config: {responsive: true, displaylogo: false}};
 }
 
