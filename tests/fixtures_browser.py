@@ -37,10 +37,12 @@ WIDER = """() => [...document.body.querySelectorAll("*")].filter((e) => {
   return box.width && box.right > innerWidth + 1 && !e.closest(boxes);
 }).map((e) => `${e.tagName} ${e.className} ${Math.round(e.getBoundingClientRect().right)}`)
   .concat(document.documentElement.scrollWidth > innerWidth ? ["the page"] : [])"""
+# texts of a panel on top of each other; corners of a plotly triangle have a tick and a name in one place
 OVERLAPS = """() => [...document.querySelectorAll(".plotly-figure, .desk, .bars, .numbers, nav")].flatMap((panel) => {
   const inside = [...panel.querySelectorAll("text, label, output, b, span, th, td, a")]
     .filter((e) => e.textContent.trim() && !e.querySelector("text, label, output, b, span, th, td, a"))
     .filter((e) => !/rotate\\((?!0)/.test(e.getAttribute("transform") ?? "")) // their boxes are larger than they are
+    .filter((e) => !e.closest(".ternary"))
     .map((e) => [e, e.getBoundingClientRect()]).filter(([e, box]) => box.width && getComputedStyle(e).opacity > 0);
   return inside.flatMap(([one, a], i) => inside.slice(i + 1).filter(([other, b]) => {
     const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);

@@ -262,7 +262,7 @@ def found(run_dir: Path, name: str, seconds: float) -> str:
     values = store.read(summary, "summary")["value"] if summary.is_file() else {}
     if not len(values):
         return ""
-    rows = "".join(f'<tr><th scope="row">{html.escape(key)}</th><td class="words">{html.escape(value)}</td></tr>'
+    rows = "".join(f'<tr><th scope="row">{html.escape(key)}</th><td data-words>{html.escape(value)}</td></tr>'
                    for key, value in values.items())  # fmt: skip
     table = f'<div class="scrolls"><table><tbody>{rows}</tbody></table></div>'
     return f"<details><summary>what it noted, in {seconds:.0f} s</summary>{table}</details>"

@@ -30,7 +30,8 @@ from demix_nb.running.shell import asset, document
 OPENING = re.compile(r"#\s+(?P<title>.+)\n[\s\S]*?\*\*Question\.\*\*\s+(?P<question>[\s\S]+?)\n\s*\n")
 SHOWN = re.compile(r"show_source\(")
 DEFINED = re.compile(r"\b(?:def|class)\s+(\w+)")
-NUMBER = re.compile(r"<td([^>]*)>(-?(?:\d+\.\d+(?:e[+-]?\d+)?|\d{5,}))</td>")
+NUMBER = re.compile(r"<td([^>]*)>(-?(?:\d+\.\d+(?:e[+-]?\d+)?|\d{4,}))</td>")
+WORDS = re.compile(r"<td(?=[^>]*>(?!(?:[-+±≥≤<>\d.,%/\s–]|e[+-]\d|NaN|True|False)*</td>)[^<]+</td>)")
 COUNT = 10_000  # from here on a number is read as a count
 TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
 {%- block input_group -%}
@@ -80,10 +81,10 @@ def page(notebook: NotebookNode, facts: str, name: str, titles: dict[str, str]) 
     describe_images(notebook)
     fold(notebook)
     body, _ = Body().from_notebook_node(notebook)
-    body = re.sub(r"<style(?: scoped)?>[\s\S]*?</style>", "", body)  # of tables and sources, made for light pages only
+    body = re.sub(r"<style[^>]*>[\s\S]*?</style>", "", body)  # of tables and sources, made for light pages only
     body = re.sub(r'<a href="(?:[\w.]+/)*(\w+)\.ipynb">(.*?)</a>', lambda link: _link(*link.groups(), titles), body)
     body = re.sub(r"(<img [^>]*>)", r'<button type="button" class="zoom">\1</button>', body)
-    body = NUMBER.sub(_rounded, body)
+    body = WORDS.sub("<td data-words", NUMBER.sub(_rounded, body))
     way = around(name, titles)
     top = f'{way}<p><button type="button" id="all-code" aria-pressed="false">show all code</button></p>'
     scripts = [plotly()] if has_figures else []
@@ -100,7 +101,8 @@ def around(name: str, titles: dict[str, str]) -> str:
     place = steps.index(name)
     before = [(steps[place - 1], "←&nbsp;{}")] if place else []
     after = [(steps[place + 1], "{}&nbsp;→")] if place + 1 < len(steps) else []
-    links = [f'<a href="{step}.html">{text.format(html.escape(titles[step]))}</a>' for step, text in (*before, *after)]
+    short = {step: html.escape(title.partition(":")[0]) for step, title in titles.items()}
+    links = [f'<a href="{step}.html">{text.format(short[step])}</a>' for step, text in (*before, *after)]
     links.insert(len(before), '<a href="index.html">contents</a>')
     return f'<nav aria-label="pages">{"".join(links)}</nav>'
 
@@ -142,11 +144,11 @@ def _rounded(cell: re.Match) -> str:
     """A number of a table as it is read: counts whole, what is large to a thousandth, what is small to three digits."""
     facts, told = cell.groups()
     value = float(told)
-    if abs(value) >= COUNT:
+    if abs(value) >= COUNT or "." not in told:
         short = f"{value:,.0f}"
     else:
         short = f"{value:.3f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
-    kept = abs(value) < COUNT and len(short) >= len(told)  # what the notebook rounded itself
+    kept = abs(value) < COUNT and "." in told and len(short) >= len(told)  # what the notebook rounded itself
     return cell[0] if kept else f'<td{facts}><data value="{told}">{short}</data></td>'
 
 
