@@ -70,6 +70,11 @@ class Body(HTMLExporter):
         return rendered(source)
 
 
+@cache
+def _exporter() -> Body:
+    return Body()  # one for all pages: its templates take a third of a second
+
+
 def opening(notebook: NotebookNode) -> dict[str, str]:
     """Return the title and the question that a notebook opens with."""
     return OPENING.match(notebook.cells[0].source).groupdict()
@@ -80,7 +85,7 @@ def page(notebook: NotebookNode, facts: str, name: str, titles: dict[str, str]) 
     has_figures = embed_figures(notebook)
     describe_images(notebook)
     fold(notebook)
-    body, _ = Body().from_notebook_node(notebook)
+    body, _ = _exporter().from_notebook_node(notebook)
     body = re.sub(r"<style[^>]*>[\s\S]*?</style>", "", body)  # of tables and sources, made for light pages only
     body = re.sub(r'<a href="(?:[\w.]+/)*(\w+)\.ipynb">(.*?)</a>', lambda link: _link(*link.groups(), titles), body)
     body = re.sub(r"(<img [^>]*>)", r'<button type="button" class="zoom">\1</button>', body)
