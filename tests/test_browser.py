@@ -1,5 +1,6 @@
 """In a real browser: what a student clicks on answers, and what a lecturer hands out opens without a network."""
 
+import csv
 import json
 import os
 import re
@@ -11,21 +12,19 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
+import fixtures_browser
 import nbformat
 import psutil
 import pytest
 from conftest import REPOSITORY
-from playwright.sync_api import sync_playwright
 
 from demix_nb import PLOTLY
+from demix_nb.figures.colours import contrast
 from demix_nb.running import report
 
 pytestmark = pytest.mark.browser
+browser, axe = fixtures_browser.browser, fixtures_browser.axe
 
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 SETTINGS = {  # every cell in the page, wherever it is scrolled; no news
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -37,22 +36,6 @@ ALL_RUN = """() => {
 }"""
 OUTPUTS = """() => jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells
   .flatMap((cell) => cell.outputs ?? [])"""
-
-
-def chromium_path():
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Return Debian's chromium, or skip saying that it is not there."""
-    path = chromium_path()
-    if path is None:
-        pytest.skip("no chromium on this machine; `apt-get install chromium` as root brings it")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -74,34 +57,121 @@ def drawn_in(notebook):
     return sum(PLOTLY in output.get("data", {}) for output in outputs)
 
 
-def test_every_page_of_the_report_opens_from_disk(browser, finished, pages):
-    context, complaints, total = browser.new_context(offline=True), [], 0
+WIDTHS = (390, 820, 1280)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_of_the_report_opens_from_disk(browser, finished, pages, width, mode):
+    context, complaints, total = walker(browser, width, mode), [], 0
     page = context.new_page()
-    page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+    page.on("console", lambda said: complaints.append(said.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("requestfailed", lambda request: complaints.append(request.url[:100]))
     for path in pages:
-        page.goto(path.as_uri())
-        notebook = finished / "notebooks" / f"{path.stem}.ipynb"
-        figures = drawn_in(nbformat.read(notebook, as_version=4)) if path.stem != "index" else 0
-        page.wait_for_function(
-            f"document.querySelectorAll('.plotly-figure .main-svg').length >= {figures}", timeout=2 * MINUTE
-        )
+        figures = figures_of(finished, path)
+        fixtures_browser.opened(page, path, figures)
         assert page.locator(".js-plotly-plot").count() == figures
         heights = page.evaluate(
             "[...document.querySelectorAll('.plotly-figure .plot-container')].map(e => e.offsetHeight)"
         )
         assert all(height > 200 for height in heights), f"{path.name} has collapsed figures"
         assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)"), path.name
-        links = page.evaluate("[...document.querySelectorAll('a')].map(link => link.getAttribute('href'))")
+        links = page.evaluate("[...document.querySelectorAll('a:not(.csv)')].map(link => link.getAttribute('href'))")
         assert all((path.parent / link).is_file() for link in links if not link.startswith("http")), path.name
+        assert page.evaluate(fixtures_browser.WIDER) == [], path.name
+        assert page.evaluate(fixtures_browser.OVERLAPS) == [], path.name
         total += figures
     context.close()
     assert complaints == [] and total >= 8
 
 
+def walker(browser, width, mode):
+    return browser.new_context(offline=True, viewport={"width": width, "height": 900}, color_scheme=mode)
+
+
+def figures_of(finished, path):
+    notebook = finished / "notebooks" / f"{path.stem}.ipynb"
+    return drawn_in(nbformat.read(notebook, as_version=4)) if notebook.is_file() else 0
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_axe_has_nothing_serious_against_any_page(browser, finished, pages, axe, mode):
+    for width in (WIDTHS[0], WIDTHS[-1]):
+        context = walker(browser, width, mode)
+        page = context.new_page()
+        for path in pages:
+            fixtures_browser.opened(page, path, figures_of(finished, path))
+            page.evaluate(axe)
+            assert page.evaluate(fixtures_browser.AXE) == [], f"{path.name} at {width}"
+        context.close()
+
+
+def test_what_is_asked_of_pages_finds_planted_faults(browser, axe):
+    page = walker(browser, 390, "light").new_page()
+    page.set_content(
+        "<main><img src='data:,'><p style='width: 500px'>wide</p><div class='desk'><b>one</b>"
+        "<b style='margin-left: -20px'>other</b></div><p style='color: #bbb'>pale</p></main>"
+    )
+    page.evaluate(axe)
+    found = " ".join(page.evaluate(fixtures_browser.AXE))
+    assert "image-alt" in found and "color-contrast" in found
+    assert len(page.evaluate(fixtures_browser.WIDER)) == 2 and page.evaluate(fixtures_browser.OVERLAPS) == [
+        "one | other"
+    ]
+    page.context.close()
+
+
+def test_marks_stand_out_and_text_is_read_on_either_page(browser, pages):
+    for mode in ("light", "dark"):
+        context = walker(browser, 820, mode)
+        page = context.new_page()
+        page.goto(pages[0].as_uri())
+        told = page.evaluate(
+            "['--page', '--code', '--text', '--quiet', '--link', '--stale', '--mark'].map((name) => "
+            "[name, getComputedStyle(document.documentElement).getPropertyValue(name).trim()])"
+        )
+        colours = {name: value if len(value) == 7 else "#" + "".join(2 * part for part in value[1:])
+                   for name, value in told}  # fmt: skip
+        for ground in ("--page", "--code"):
+            for text in ("--text", "--quiet", "--link", "--stale"):
+                assert contrast(colours[text], colours[ground]) >= 4.5, (mode, text, ground)
+            assert contrast(colours["--mark"], colours[ground]) >= 3, (mode, ground)
+        hues = set(page.evaluate("[...document.querySelectorAll('[style*=\"--hue\"]')].map(e => e.style.cssText)"))
+        assert hues and all(contrast(hue.split(":")[1].strip(" ;"), colours["--page"]) >= 3 for hue in hues)
+        context.close()
+
+
+def test_figures_open_on_tap_and_tables_can_be_taken_along(browser, finished, pages):
+    page = walker(browser, 390, "light").new_page()
+    path = next(path for path in pages if path.stem == "05_search")
+    page.goto(path.as_uri())
+    figure = page.locator("button.zoom").first
+    figure.click()
+    wide = page.locator("dialog img").evaluate("image => [image.clientWidth, image.naturalWidth]")
+    assert wide[0] >= wide[1] > figure.bounding_box()["width"], "as large as it is"
+    page.keyboard.press("Escape")
+    assert page.locator("dialog").is_hidden()
+    with page.expect_download() as taken:
+        page.locator("a.csv").first.click()
+    rows = list(csv.reader(taken.value.path().read_text("utf-8").splitlines()))
+    shown = page.locator("table.dataframe").first.locator("tr").count()
+    assert len(rows) == shown and len({len(row) for row in rows}) == 1
+    page.context.close()
+
+
+def test_code_opens_on_demand(browser, pages):
+    page = walker(browser, 820, "light").new_page()
+    page.goto(next(path for path in pages if path.stem == "05_search").as_uri())
+    code = page.locator("details.code pre")
+    assert code.count() >= 10 and not any(one.is_visible() for one in code.all())
+    page.get_by_role("button", name="show all code").click()
+    assert all(one.is_visible() for one in code.all())
+    page.context.close()
+
+
 def test_the_report_is_small_enough_to_be_sent(pages):
-    assert sum(path.stat().st_size for path in pages) < 12e6
+    assert sum(path.stat().st_size for path in pages) < 8e6
 
 
 # --- JupyterLab ------------------------------------------------------------------------------------------------------

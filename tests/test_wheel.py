@@ -71,6 +71,7 @@ def test_a_wheel_carries_notebooks_tasks_and_committed_results(wheel):
     names = {name.removeprefix("demix_nb/") for name in zipfile.ZipFile(wheel).namelist()}
     wanted = committed("notebooks", "*.ipynb") | {"notebooks/profiles.yml"} | committed("data/tasks", "*")
     wanted |= committed("data/published", "*.csv") | committed("data/results", "*.csv")
+    wanted |= {name.removeprefix("demix_nb/") for name in committed("demix_nb/running/web", "*")}
     assert len(wanted) > 100 and wanted <= names
     assert not [name for name in names if "data/runs" in name]
 
