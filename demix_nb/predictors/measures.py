@@ -10,11 +10,11 @@ from scipy.special import ndtri
 
 from demix_nb.decide import RULES, at_worst
 from demix_nb.intervals import bootstrap_interval, spearman
+from demix_nb.predictors.regressor import LEVEL
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
 
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)  # of the central intervals whose coverage is counted
-LEVEL = 0.9  # of those that are told in one number
 JUDGED = [name for name, row in RULES.items() if not row.asks]  # rules whose choice needs nothing but a predictor
 APPRAISED = ["rho", *(f"regret {rule}" for rule in JUDGED), "typical", "covered", "error"]  # columns of `appraisal`
 

@@ -8,7 +8,7 @@ Where we differ: a predictor that cannot learn from what it was given says so, a
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
@@ -75,12 +75,14 @@ class Predictor:
     """One regressor per task behind one contract: tables in, tables out, columns by name.
 
     Every task has its own child of `rng` and one thread, so that any `n_jobs` gives the same result bit for bit.
-    `refused`: why a task was not learnt, by task; it is in nothing that is predicted.
+    `refused`: why a task was not learnt, by task; it is in nothing that is predicted. `times`: task → by how much its
+    spread is multiplied (`calibration`), 1 where nothing is said.
     """
 
     def __init__(self, row: Row, *, rng: np.random.Generator, n_jobs: int = 1):
         self.row, self.rng, self.n_jobs = row, rng, n_jobs
         self.refused: dict[str, str] = {}
+        self.times = pd.Series(dtype=float)
 
     def fit(self, seen: Scored) -> "Predictor":
         """Learn every task of `seen` that can be learnt; why another could not is in `refused`.
@@ -89,7 +91,7 @@ class Predictor:
         and where no task can be learnt: each is constant, or not what the regressor learns from, or the runs are few
         for so many candidates and predicted out of fold no better than by their mean.
         """
-        mixtures = validate(seen.mixtures)
+        mixtures, self.times = validate(seen.mixtures), pd.Series(dtype=float)
         self._check(seen)
         x, y = mixtures.to_numpy(), seen.scores.to_numpy(float).T
         streams = copy.deepcopy(self.rng).spawn(len(y))  # copied: fitting twice gives the same model twice
@@ -152,7 +154,7 @@ class Predictor:
             able = " or ".join(repr(name) for name, row in PREDICTORS.items() if row.spread)
             raise Refusal(f"{self.row.label} has no spread; take {able}")
         mixtures = self._known(mixtures)
-        return self._table("spread", mixtures)
+        return self._table("spread", mixtures).mul(self.times.reindex(self.tasks.index, fill_value=1.0))
 
     def draws(self, mixtures: pd.DataFrame, n: int, *, rng: np.random.Generator) -> list[Scored]:
         """Return `n` answers to what these mixtures would score without a run's noise, each for all of them together.
@@ -163,10 +165,12 @@ class Predictor:
         if not self.row.spread:
             self.spread(mixtures)
         mixtures, streams = self._known(mixtures), rng.spawn(len(self.regressors))
-        shares = mixtures.to_numpy()
-        drawn = {
-            task: one.draw(shares, n, own) for (task, one), own in zip(self.regressors.items(), streams, strict=True)
-        }
+        shares, drawn = mixtures.to_numpy(), {}
+        for (task, one), own in zip(self.regressors.items(), streams, strict=True):
+            drawn[task] = one.draw(shares, n, own)
+            if (times := self.times.get(task, 1.0)) != 1.0:
+                mean = one.predict(shares)
+                drawn[task] = mean + times * (drawn[task] - mean)
         tables = (pd.DataFrame({t: rows[i] for t, rows in drawn.items()}, mixtures.index) for i in range(n))
         return [Scored(mixtures, table.apply(self._near), self.tasks) for table in tables]
 
@@ -194,6 +198,23 @@ def _learnt(make: Callable, x: np.ndarray, y: np.ndarray, *given: object) -> obj
         return refusal
 
 
+def in_turn(
+    predictor: Predictor, seen: Scored, *, folds: int = FOLDS, rng: np.random.Generator
+) -> Iterator[tuple[Predictor, Scored]]:
+    """Yield, fold by fold, a copy of `predictor` that was fitted to all others, and the runs of this one.
+
+    The split is made once, by mixture; why a task could not be learnt in some fold is in the predictor's `refused`.
+    """
+    fold = deal_folds(validate(seen.mixtures).to_numpy(), folds, rng)
+    predictor.refused = {}
+    for k in range(folds):
+        fitted = copy.deepcopy(predictor)
+        fitted.row = predictor.row.judged
+        fitted.fit(seen.take(np.flatnonzero(fold != k)))
+        predictor.refused |= fitted.refused
+        yield fitted, seen.take(np.flatnonzero(fold == k))
+
+
 def out_of_fold(predictor: Predictor, seen: Scored, *, folds: int = FOLDS, rng: np.random.Generator) -> Scored:
     """Return `seen` with each row's scores as a copy of `predictor` that never saw that mixture predicts them.
 
@@ -201,14 +222,7 @@ def out_of_fold(predictor: Predictor, seen: Scored, *, folds: int = FOLDS, rng: 
     `refused`. Raises Refusal when there are fewer distinct mixtures than folds, whatever `fit` raises on the rows of a
     fold, and where no task is left.
     """
-    fold, parts = deal_folds(validate(seen.mixtures).to_numpy(), folds, rng), []
-    predictor.refused = {}
-    for k in range(folds):
-        fitted = copy.deepcopy(predictor)
-        fitted.row = predictor.row.judged
-        fitted.fit(seen.take(np.flatnonzero(fold != k)))
-        predictor.refused |= fitted.refused
-        parts.append(fitted.predict(seen.take(np.flatnonzero(fold == k)).mixtures).scores)
+    parts = [fitted.predict(held.mixtures).scores for fitted, held in in_turn(predictor, seen, folds=folds, rng=rng)]
     kept = [task for task in seen.tasks.index if task not in predictor.refused]
     if not kept:
         raise Refusal(

@@ -1,8 +1,8 @@
 """What learns one column: an array of shares in, one number per mixture out.
 
 A regressor has `fit(x, y)`, `predict(x)` and perhaps `spread(x)`; names, tables and randomness are the `Predictor`'s.
-Here is what several of them share: folds that never part two runs of one mixture, and the check that there is something
-to learn.
+Here is what several of them share: folds that never part two runs of one mixture, the check that there is something to
+learn, and how a spread becomes as wide as it should.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
+from scipy.special import ndtri
 
 from demix_nb.runs import FLAT
 from demix_nb.store import Refusal
@@ -18,6 +19,8 @@ Mixtures = Float[ndarray, "mixture candidate"]  # shares, rows sum to 1
 Scores = Float[ndarray, " mixture"]  # one task, in its own unit
 
 FOLDS = 5  # of the inner cross-validation of ridge and stack; RegMix appendix E
+LEVEL = 0.9  # of the central interval that spreads are scaled for, and that is told in one number
+HONEST = ndtri((1 + (np.arange(10) + 0.5) / 10) / 2)  # |errors| in spreads of ten runs that a spread just suits
 
 
 def constant(y: Scores) -> bool:
@@ -42,3 +45,15 @@ def deal_folds(x: Mixtures, folds: int, rng: np.random.Generator) -> Int[ndarray
     if len(distinct) < folds:
         raise Refusal(f"{len(distinct)} distinct mixtures cannot fill {folds} folds; score more or take fewer folds")
     return (rng.permutation(len(distinct)) % folds)[group]
+
+
+def widened(surprises: Float[ndarray, " run"]) -> float:
+    """Return by how much a spread is to be multiplied so that its interval of 90 % holds nine in ten of unseen runs.
+
+    `surprises`: errors of runs held out, in their spreads. A quantile and no root of mean squares, which a few far ones
+    would widen for all; ten runs that the spread suits speak beside them, as two dozen tell a quantile badly. The level
+    is a bit above, as the next run is one more (conformal prediction: Papadopoulos et al., Inductive Confidence
+    Machines, 2002).
+    """
+    sizes = np.r_[HONEST, np.abs(surprises)]
+    return float(np.quantile(sizes, LEVEL * (1 + 1 / len(sizes))) / ndtri((1 + LEVEL) / 2))

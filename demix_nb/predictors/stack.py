@@ -23,7 +23,7 @@ from numpy import ndarray
 
 from demix_nb.predictors.gaussian import Conditioned, Prior, Surface, Theta
 from demix_nb.predictors.laws import Ridge
-from demix_nb.predictors.regressor import FOLDS, Mixtures, Scores, constant, deal_folds
+from demix_nb.predictors.regressor import FOLDS, Mixtures, Scores, constant, deal_folds, widened
 from demix_nb.predictors.warp import FORMS, Warp
 
 POWERS = (0.15, 0.25, 0.35, 0.5, 0.75)  # of the shares, that are tried
@@ -34,7 +34,6 @@ BRIEF = 30  # steps of L-BFGS where the start is another fit's end
 REFIT = 20  # and where a fifth of the rows is left out
 SHY = 0.1  # least belief: a mean alone would order nothing
 LEAST = 1e-12  # of the variance: no error is less
-BELIEF = 10.0  # runs that the processes' own spread counts for, against those held out
 
 Opinion = tuple[Scores, Scores]  # mean and standard deviation
 
@@ -239,8 +238,7 @@ class Stack:
         held, deviation = self._joined(self.guess, self.doubt)
         away = held - self.centre
         self.belief = float(np.clip(away @ (self.seen - self.centre) / max(away @ away, 1e-300), SHY, 1.0))
-        surprise = (((self.seen - self.centre - self.belief * away) / deviation) ** 2).sum()
-        self.wide = float(np.sqrt((BELIEF + surprise) / (BELIEF + len(held))))
+        self.wide = widened((self.seen - self.centre - self.belief * away) / deviation)
 
     def _joined(self, means: ndarray, spreads: ndarray) -> tuple[ndarray, ndarray]:
         """Mean and standard deviation of the weighted opinions: each one's own, and how far they lie apart."""
