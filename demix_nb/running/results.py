@@ -4,7 +4,7 @@ Every section is a function from committed tables to a table of text; the page i
 tested for being current. Knows tables and labels, not science.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +17,12 @@ from demix_nb.figures.gallery import reader
 from demix_nb.figures.pipeline import kind_label
 from demix_nb.headroom import WORTH
 from demix_nb.intervals import with_interval
+from demix_nb.running import results_map
+from demix_nb.running.results_map import markdown
 from demix_nb.store import atomic
 
 Read = Callable[[str], pd.DataFrame]  # name of a committed table → table
 MEASURES = {"rho_macro": ("macro ρ", 2), "rho_rank": ("ρ of the macro rank", 2), "error": ("mean abs. error", 3)}
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def millions(tokens: float) -> str:
@@ -99,65 +95,6 @@ def by_base(bases: pd.DataFrame) -> str:
     return markdown(["kind of proxy", *(name for name, _ in MEASURES.values())], rows)
 
 
-def regimes(table: pd.DataFrame, suite: str = "heldout") -> str:
-    """Return the map: fidelity by regime, size of the update and kind of proxy, means over bases."""
-    rows = []
-    own = table[table["suite"] == suite]
-    for (regime, _), mine in own.groupby([own.index, "share"], sort=False):
-        spread = mine.query("proxy == 'bracket' and measure == 'spread'")["value"].mean()
-        for (kind, budget), part in mine.groupby(["proxy", mine["budget"].fillna(0.0)], sort=False):
-            known = part.groupby("measure")["value"].mean()
-            if kind != "bracket":
-                name = "a second seed (ceiling)" if kind == CEILING else kind_label(kind, budget)
-                told = [f"{known[measure]:.2f}" for measure in ("rho_macro", "rho_rank")]
-                where = [regime, f"{100 * mine['delta'].mean():.2f} %", str(mine["base"].nunique())]
-                rows.append([*where, name, *told, f"{known['error'] / spread:.2f}", f"{known['regret']:.1f}"])
-    head = ["regime", "δ", "bases", "kind of proxy", "macro ρ", "ρ of the rank", "error, sd", "regret, ranks"]
-    return markdown(head, rows)
-
-
-def brackets(table: pd.DataFrame) -> str:
-    """Return what merged and mixed proxies say together, by regime, size and suite, means over bases."""
-    own = table[table["proxy"] == "bracket"]
-    rows = []
-    for (regime, _, suite), mine in own.groupby([own.index, "share", "suite"], sort=False):
-        known = mine.groupby("measure")["value"].mean()
-        shares = [f"{known[name]:.0%}" for name in ("mixed below", "merged above", "enclosed")]
-        sizes = [f"{known[name] / known['spread']:.2f}" for name in ("distance", "error merged", "error mixed")]
-        rows.append([regime, f"{100 * mine['delta'].mean():.2f} %", suite, *shares, *sizes, f"{known['told']:.2f}"])
-    head = ["regime", "δ", "scored on", "mixed below", "merged above", "both", "distance, sd", "error merged, sd",
-            "error mixed, sd", "ρ of distance and merged error"]  # fmt: skip
-    return markdown(head, rows)
-
-
-def powers(table: pd.DataFrame, suite: str = "heldout") -> str:
-    """Return with which power of δ a merge's error, and its distance from the mixed proxy, grow: means over bases."""
-    own = table[(table["proxy"] == "bracket") & (table["suite"] == suite)]
-    means = own.groupby([own.index, "share", "measure"], sort=False)[["delta", "value"]].mean()
-    rows = []
-    for regime in own.index.unique():
-        told = [np.polyfit(*np.log(means.loc[regime].xs(name, level="measure")).to_numpy().T, 1)[0]
-                for name in ("error merged", "distance")]  # fmt: skip
-        rows.append([str(regime), *(f"{power:.1f}" for power in told)])
-    return markdown(["regime", "power of δ, error of the merge", "power of δ, distance of the two"], rows)
-
-
-def unreferenced(table: pd.DataFrame) -> str:
-    """Return what `mending.apart` says of a regime's merges if all it knows of mixing comes from the other regimes."""
-    own = table[table["proxy"] == "bracket"]
-    cells = own.pivot_table(index=["regime", "base", "share", "suite"], columns="measure", values="value", sort=False)
-    sizes = cells.div(cells["spread"], axis=0)
-    regime, rows = sizes.index.get_level_values("regime"), []
-    for name in regime.unique():
-        mine, others = sizes[regime == name], sizes[regime != name]
-        allowed, gap = others["error mixed"].max(), mine["error merged"] - mine["distance"]
-        told = [f"{values.min():.2f} to {values.max():.2f}" for values in (mine["distance"], mine["error merged"])]
-        inside = (gap.abs() <= allowed).sum()
-        rows.append([name, f"{allowed:.2f}", *told, f"{inside} of {len(mine)}"])
-    head = ["regime left out", "mixed errs elsewhere by at most, sd", "distance, sd", "error merged, sd", "enclosed"]
-    return markdown(head, rows)
-
-
 def over_bases(values: pd.Series, digits: int) -> str:
     """Return a mean with its 95 % interval over bases (Student's t: bases are few); of fewer than three, it alone."""
     middle, error = values.mean(), values.std() / np.sqrt(len(values))
@@ -219,7 +156,8 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
     """Return RESULTS.md from the committed tables of three profiles, of the public tables, and of the map."""
     parts = [
         HEAD,
-        *map_sections(real, top),
+        *results_map.sections(top("regimes")),
+        *wider_sections(real, top),
         "## Which proxy to trust",
         "Profile `study`: seven candidates that one would choose, a base that has read general text alone; "
         f"{len(study('reference_mixtures'))} references, each trained twice; held-out text; costs are those of a "
@@ -257,22 +195,9 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def map_sections(real: Read, top: Read) -> list[str]:
-    """Return the map over all regimes, the real model's fidelity, and what trainers draw of a mixture."""
+def wider_sections(real: Read, top: Read) -> list[str]:
+    """Return the real model's fidelity, and what trainers draw of a mixture."""
     return [
-        "## Which proxy when",
-        "Regimes of base and size, each at three sizes δ of the components' updates (DeMix eq. 4); held-out text; "
-        "errors in standard deviations of the references. `python -m tests.benchmarks.regimes --out data/results`, "
-        "`demix-nb run --profile real`",
-        "![The map](figures/regimes.png)",
-        regimes(top("regimes")),
-        "How often the mixed proxy lies below the truth, the merged one above it, and both:",
-        brackets(top("regimes")),
-        "With which power of δ they grow, between the three sizes (theory: the second, where updates are small):",
-        powers(top("regimes")),
-        "Without any reference (`mending.apart`): a merge errs by its distance from the mixed proxy, give or take what "
-        "mixing erred by in the *other* regimes:",
-        unreferenced(top("regimes")),
         "## A real model",
         "Profile `real`: SmolLM2 of 135 million parameters as the base, seven candidates, 49,152 tokens a model, "
         f"{len(real('reference_mixtures'))} references; held-out text. `demix-nb run --profile real`",

@@ -4,7 +4,7 @@ import pandas as pd
 from conftest import REPOSITORY
 
 from demix_nb.figures.gallery import reader
-from demix_nb.running import results
+from demix_nb.running import results, results_map
 
 RESULTS = REPOSITORY / "data" / "results"
 
@@ -26,7 +26,7 @@ def test_a_changed_table_changes_the_page():
 
 def test_the_map_has_a_row_per_regime_size_and_kind_and_errors_in_standard_deviations():
     table = reader(RESULTS)("regimes")
-    rows = [line for line in results.regimes(table).splitlines()[2:] if line.strip()]
+    rows = [line for line in results_map.regimes(table).splitlines()[2:] if line.strip()]
     own = table[(table["suite"] == "heldout") & (table["proxy"] != "bracket")].reset_index().fillna({"budget": 0.0})
     assert len(rows) == len(own.groupby(["regime", "share", "proxy", "budget"]))
     regime = table.index[0]
