@@ -156,7 +156,6 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
     """Return RESULTS.md from the committed tables of three profiles, of the public tables, and of the map."""
     parts = [
         HEAD,
-        *results_map.sections(top("regimes")),
         *wider_sections(real, top),
         "## Which proxy to trust",
         "Profile `study`: seven candidates that one would choose, a base that has read general text alone; "
@@ -196,8 +195,9 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
 
 
 def wider_sections(real: Read, top: Read) -> list[str]:
-    """Return the real model's fidelity, and what trainers draw of a mixture."""
+    """Return the map, the real model's fidelity, and what trainers draw of a mixture."""
     return [
+        *results_map.sections(top("regimes")),
         "## A real model",
         "Profile `real`: SmolLM2 of 135 million parameters as the base, seven candidates, 49,152 tokens a model, "
         f"{len(real('reference_mixtures'))} references; held-out text. `demix-nb run --profile real`",

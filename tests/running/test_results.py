@@ -34,7 +34,7 @@ def test_the_map_has_a_row_per_regime_size_and_kind_and_errors_in_standard_devia
     means = cells.groupby(["proxy", "measure"])["value"].mean()
     wanted = f"{means['merged', 'error'] / means['bracket', 'spread']:.2f}"
     assert any(regime in row and "merged (DeMix)" in row and f"| {wanted} |" in row for row in rows)
-    assert results.brackets(table).count("\n") == 1 + len(table[table["proxy"] == "bracket"].reset_index().groupby(
+    assert results_map.brackets(table).count("\n") == 1 + len(table[table["proxy"] == "bracket"].reset_index().groupby(
         ["regime", "share", "suite"]))  # fmt: skip
 
 
