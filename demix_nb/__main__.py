@@ -232,8 +232,8 @@ def report(profile: Profile = "laptop", run_dir: RunDir = None) -> None:
     """Write a finished run as HTML pages that open from disk."""
     from demix_nb.running import report as pages
 
-    first, *others = pages.write(profile, (run_dir or RUNS / profile).resolve())
-    print(f"{len(others)} notebooks, {sum(path.stat().st_size for path in others) / 1e6:.1f} MB; open {first}")
+    written = pages.write(profile, (run_dir or RUNS / profile).resolve())
+    print(f"{len(written)} pages, {sum(path.stat().st_size for path in written) / 1e6:.1f} MB; open {written[0]}")
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

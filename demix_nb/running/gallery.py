@@ -82,18 +82,27 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def page(shown: Mapping[str, Row]) -> str:
-    """Return the gallery as Markdown."""
-    parts = ["# Figures", "Every figure is drawn from tables alone, by the function it names."]
-    for name, row in shown.items():
-        notebook = runner.STEPS[row.notebook].path.relative_to(NOTEBOOKS).as_posix()
-        parts += [
-            f"## {name.replace('_', ' ')}",
-            f"![{row.caption}]({name}.png)",
-            row.caption,
-            f"Function `{row.function}`, notebook [`{row.notebook}`](../notebooks/{notebook}); "
-            f"`demix-nb run {row.notebook} && demix-nb figures`; from {_data(row)}",
-        ]
+    """Return the gallery as Markdown, notebook by notebook: a site that shows no outputs shows these pictures."""
+    titles = {step: notebook.title for step, notebook in runner.STEPS.items()}
+    drawn = [step for step in titles if any(row.notebook == step for row in shown.values())]
+    contents = "\n".join(f"* [{titles[step]}](#{_anchor(titles[step])})" for step in drawn)
+    parts = ["# Figures", "Every figure is drawn from tables alone, by the function it names.", contents]
+    for step in drawn:
+        path = runner.STEPS[step].path.relative_to(NOTEBOOKS).as_posix()
+        parts += [f"## {titles[step]}", f"Notebook [`{step}`](../notebooks/{path}), `demix-nb run {step}`"]
+        for name, row in ((name, row) for name, row in shown.items() if row.notebook == step):
+            parts += [
+                f"### {name.replace('_', ' ')}",
+                f"![{row.caption}]({name}.png)",
+                row.caption,
+                f"Function `{row.function}`, from {_data(row)}",
+            ]
     return "\n\n".join(parts) + "\n"
+
+
+def _anchor(heading: str) -> str:
+    """Return what GitHub calls a heading: words and hyphens, in small letters."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def _data(row: Row) -> str:

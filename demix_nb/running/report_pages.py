@@ -32,7 +32,7 @@ SHOWN = re.compile(r"show_source\(")
 DEFINED = re.compile(r"\b(?:def|class)\s+(\w+)")
 NUMBER = re.compile(r"<td([^>]*)>(-?(?:\d+\.\d+(?:e[+-]?\d+)?|\d{4,}))</td>")
 WORDS = re.compile(r"<td(?=[^>]*>(?!(?:[-+±≥≤<>\d.,%/\s–]|e[+-]\d|NaN|True|False)*</td>)[^<]+</td>)")
-COUNT = 10_000  # from here on a number is read as a count
+COUNT, DECIMALS = 10_000, 3  # from here on a number is read as a count; below, so many decimals are
 TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
 {%- block input_group -%}
 {%- if cell.metadata.told -%}
@@ -146,15 +146,16 @@ def fold(notebook: NotebookNode) -> None:
 
 
 def _rounded(cell: re.Match) -> str:
-    """A number of a table as it is read: counts whole, what is large to a thousandth, what is small to three digits."""
+    """A number of a table as it is read: counts whole, all else to three decimals, what is small to three digits."""
     facts, told = cell.groups()
-    value = float(told)
-    if abs(value) >= COUNT or "." not in told:
+    value, decimals = float(told), len(told.partition(".")[2])
+    if abs(value) >= COUNT or not decimals:
         short = f"{value:,.0f}"
+    elif decimals <= DECIMALS:  # as the notebook rounded it
+        return cell[0]
     else:
-        short = f"{value:.3f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
-    kept = abs(value) < COUNT and "." in told and len(short) >= len(told)  # what the notebook rounded itself
-    return cell[0] if kept else f'<td{facts}><data value="{told}">{short}</data></td>'
+        short = f"{value:.{DECIMALS}f}" if abs(value) >= 0.01 or value == 0 else f"{value:.{DECIMALS}g}"
+    return f'<td{facts}><data value="{told}">{short}</data></td>'
 
 
 def embed_figures(notebook: NotebookNode) -> int:

@@ -1,6 +1,7 @@
 """The gallery keeps a run's tables, draws the figures from them, and says where each came from."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from conftest import REPOSITORY
 
 from demix_nb import store
 from demix_nb.figures import gallery as figures
-from demix_nb.running import gallery
+from demix_nb.running import gallery, runner
 from demix_nb.store import Refusal
 
 pytestmark = pytest.mark.usefixtures("styled")
@@ -40,6 +41,21 @@ def test_keeping_copies_tables_draws_from_them_and_writes_the_page(run, tmp_path
     page = (shown / "README.md").read_text()
     assert "](quality.png)" in page and "demix-nb run 07_mixture_quality" in page
     assert "`demix_nb.figures.pipeline.quality`" in page and "../data/results/laptop/quality.csv" in page
+
+
+def test_the_committed_gallery_has_pictures_of_every_notebook_of_the_course_but_those_with_panels():
+    parts = (REPOSITORY / "figures" / "README.md").read_text("utf-8").split("\n## ")
+    course = [step for step in runner.STEPS if step[0].isdigit()][1:-1]
+    assert len(course) == 7 and len(parts) > 7
+    for step in course:
+        (part,) = (part for part in parts if f"Notebook [`{step}`](../notebooks/{step}.ipynb)" in part)
+        drawn = re.findall(r"!\[[^\]]+\]\((\w+)\.png\)", part)
+        assert drawn and all((REPOSITORY / "figures" / f"{name}.png").is_file() for name in drawn), step
+
+
+def test_headings_are_called_as_github_calls_them():
+    heading = "3 · Proxy fidelity: do merged proxies order mixtures?"
+    assert gallery._anchor(heading) == "3--proxy-fidelity-do-merged-proxies-order-mixtures"
 
 
 def test_others_data_stays_where_it_is_but_its_figure_comes_along(run, tmp_path, monkeypatch):

@@ -93,7 +93,7 @@ def test_what_cannot_be_reported_says_what_to_run(tmp_path, capsys):
 
 def test_the_command_writes_the_report(run_dir, capsys):
     assert __main__.main(["report", "--run-dir", str(run_dir)]) == 0
-    assert "2 notebooks" in capsys.readouterr().out and (run_dir / "report" / "index.html").is_file()
+    assert "3 pages" in capsys.readouterr().out and (run_dir / "report" / "index.html").is_file()
 
 
 def test_links_between_folders_of_notebooks_lead_to_pages_beside_each_other():
@@ -121,7 +121,7 @@ def test_numbers_are_rounded_for_the_eye_and_kept_in_full():
     table = pd.DataFrame({"a": [0.0307816646, 1.23456789, 300000.0], "b": [9149926, 12, 0.5]}, dtype=object)
     text = report_pages.page(notebook({"text/html": table.to_html()}), "", "05_search", {"05_search": "5"})
     full = dict(re.findall(r'<data value="([^"]+)">([^<]+)</data>', text))
-    assert full == {"0.030782": "0.0308", "1.234568": "1.235", "300000.0": "300,000", "9149926": "9,149,926"}
+    assert full == {"0.030782": "0.031", "1.234568": "1.235", "300000.0": "300,000", "9149926": "9,149,926"}
     assert "<td>12</td>" in text and "<td>0.5</td>" in text and "<td data-words>" not in text
 
 
