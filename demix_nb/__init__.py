@@ -15,6 +15,7 @@ NOTEBOOKS = (PACKAGE if INSTALLED else ROOT) / "notebooks"
 DATA = (PACKAGE if INSTALLED else ROOT) / "data"  # what comes with the package: tasks, published, results
 RUNS = ROOT / "data" / "runs"
 
+FOUND = "DEMIX_NB_FOUND"  # set in the environment by `demix-nb lab`: the folder of the run that is looked at
 STATIC = "DEMIX_NB_STATIC"  # set in the environment while notebooks are executed with nobody at the controls
 PROGRESS = "DEMIX_NB_PROGRESS"  # likewise: the file to which a notebook's loops write how far they are
 PLOTLY = "application/vnd.plotly.v1+json"  # the type under which a notebook stores a plotly figure

@@ -240,10 +240,12 @@ def report(profile: Profile = "laptop", run_dir: RunDir = None) -> None:
 def lab(
     more: Annotated[list[str] | None, typer.Argument(metavar="MORE...", help="arguments of jupyter lab")] = None,
 ) -> None:
-    """Open the notebooks in JupyterLab; further arguments go to it."""
+    """Open the notebooks in JupyterLab, the playground on the run finished last; further arguments go to it."""
     from demix_nb.running import listing
 
-    listing.open_lab(listing.at_hand(), more or [])
+    found = listing.newest(RUNS)
+    print(f"the playground shows {found}" if found else "no finished run: the playground shows the committed results")
+    listing.open_lab(listing.at_hand(), more or [], found)
 
 
 @app.command()

@@ -371,6 +371,31 @@ def test_locks_hold_and_the_weights_on_screen_sum_to_one(playground):
         assert shares(page)["general"] == held
 
 
+def test_a_dragged_score_moves_the_mixture_and_a_preset_pressed_again_puts_it_back(playground):
+    page = playground
+    preset = page.get_by_role("button", name="uniform", exact=True).first
+    preset.click()
+    page.wait_for_timeout(1000)
+    uniform = settled(page)
+    score = page.locator('.widget-label[title="math, bpb"]').locator("..").locator(".noUi-base")
+    score.scroll_into_view_if_needed()
+    handle = score.locator(".noUi-handle").bounding_box()
+    page.mouse.click(handle["x"] + handle["width"] / 2 - 25, handle["y"] + handle["height"] / 2)
+    changes(page, settled, uniform)
+    page.get_by_text(re.compile(r"math .* bpb is reached by moving")).first.wait_for(timeout=MINUTE)
+    moved = settled(page)
+    preset.click()
+    changes(page, settled, moved)
+    assert settled(page) == uniform
+
+
+def test_controls_stand_beside_what_they_change(playground):
+    picture = playground.locator(".js-plotly-plot", has_text="predicted place").first
+    picture.scroll_into_view_if_needed()
+    slider = row(playground, ".widget-hslider", "code_cpp")
+    assert slider.bounding_box()["x"] + slider.bounding_box()["width"] <= picture.bounding_box()["x"]
+
+
 def test_a_pressed_cell_shows_its_curve(playground):
     cell = playground.locator('button[title^="math_word → "]').first
     target = cell.get_attribute("title").removeprefix("math_word → ")

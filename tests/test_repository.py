@@ -143,7 +143,7 @@ IMPORTED = {
 def declared() -> set[str]:
     """Return the distributions that pyproject.toml asks for."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    return {re.split(r"[\[~><= ]", line)[0] for line in project["dependencies"]}
+    return {re.split(r"[\[~><=! ]", line)[0] for line in project["dependencies"]}
 
 
 def test_the_core_needs_what_contributing_says_and_no_more():
@@ -254,7 +254,7 @@ def test_there_is_one_dependency_list():
 
 def test_what_is_imported_is_declared():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    tests = {re.split(r"[\[~><= ]", line)[0] for extra in project["optional-dependencies"].values() for line in extra}
+    tests = {re.split(r"[\[~><=! ]", line)[0] for extra in project["optional-dependencies"].values() for line in extra}
     known = {IMPORTED.get(name, name.replace("-", "_")) for name in declared() | tests} | {"IPython", "demix_nb"}
     helpers = {path.stem for path in (REPOSITORY / "tests").rglob("*.py")}
     for path in (*PACKAGE.rglob("*.py"), *(REPOSITORY / "tests").rglob("*.py")):

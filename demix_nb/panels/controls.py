@@ -1,134 +1,34 @@
-"""Controls to move: sliders kept on the simplex, a table of buttons, and the wire from them to a picture.
+"""Controls that panels are made of: lists to choose from, buttons that answer, a heat map under the finger.
 
-`Panel` wires any function of plain values to controls as `ipywidgets.interactive_output` does, and answers while cells
-still run as well. It leaves no JavaScript in the notebook (a FigureWidget leaves 5 MB). Every control shrinks with the
-page: at 390 pixels a slider is shorter, and a wide table scrolls in its own box.
+Every control shrinks with the page: at 390 pixels a slider is shorter, and a wide table scrolls in its own box.
 """
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from html import escape
 from itertools import chain
-from threading import Lock
 
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
-from IPython.display import clear_output, display
 from plotly.colors import sample_colorscale
-from traitlets import Dict, HasTraits, Tuple
+from traitlets import HasTraits, Tuple
 
-from demix_nb import STATIC
 from demix_nb.figures.colours import BLACK
 from demix_nb.ranges import near
 from demix_nb.store import Refusal
 
 LISTED = 20  # of anything that a page lists: sliders, rows, entries of a list
-STEP = 0.001  # of share, one step of a slider; whole steps are what lets the numbers on screen sum to exactly 1
+BUDGETS = 5, 14  # powers of ten of tokens: from a test on a laptop to the longest runs there are
 LONG = {"style": {"description_width": "8.5rem"}, "layout": {"width": "100%", "max_width": "26rem"}}
 
 
-# --- mixtures under sliders ------------------------------------------------------------------------------------------
-
-
-def whole_steps(shares: pd.Series, total: float = 1.0, step: float = STEP) -> pd.Series:
-    """Return shares in whole steps, thousandths by default, that sum to `total`, by largest remainder."""
-    steps = shares * (total / shares.sum()) / step
-    floor = np.floor(steps + 1e-9)
-    missing = round(total / step) - int(floor.sum())
-    floor[(steps - floor).nlargest(missing).index] += 1
-    return floor * step
-
-
-def moved(shares: pd.Series, name: str, share: float, locked: Collection[str] = ()) -> pd.Series:
-    """Return the mixture after `name` was set to `share`: unlocked others are rescaled, locked ones stay as they are.
-
-    `share` is cut to what the locks leave; with every other candidate locked nothing moves. Others that were all zero
-    take equal parts.
-    """
-    free = [other for other in shares.index if other != name and other not in locked]
-    if not free:
-        return shares
-    room = shares[[name, *free]].sum()
-    after = shares.copy()
-    after[name] = round(min(max(share, 0.0), room) / STEP) * STEP
-    weights = shares[free] if shares[free].sum() > 0 else pd.Series(1.0, free)
-    after[free] = whole_steps(weights, room - after[name]) if room - after[name] > STEP / 2 else 0.0
-    return after
-
-
-class Mixture(HasTraits):
-    """The mixture that the sliders stand for, as one value that a panel can watch."""
-
-    value = Dict()
-
-
-class Desk:
-    """One slider and one lock per candidate, kept on the simplex, and a list of presets; `mixture` is what they say.
-
-    `names`: the candidates that get a slider, all of them where none are named; the others move in proportion.
-    """
-
-    def __init__(self, presets: pd.DataFrame, names: Sequence[str] = ()) -> None:
-        self.presets = presets
-        self.choice = chooser("start from", list(presets.index))
-        self.sliders = {name: _slider(name) for name in names or presets}
-        self.locks = {name: widgets.Checkbox(description="lock", indent=False, layout={"width": "4rem"})
-                      for name in self.sliders}  # fmt: skip
-        self.sum = widgets.HTML()
-        self.mixture = Mixture()
-        self.choice.observe(lambda change: self.start(change.new), "value")
-        for name in self.sliders:
-            self.sliders[name].observe(lambda change, name=name: self.move(name, change.new), "value")
-            self.locks[name].observe(lambda change, name=name: self._hold(name, change.new), "value")
-        self.show(presets.iloc[0])
-
-    def start(self, name: str) -> None:
-        """Put a preset on the sliders; a name that is being typed and is none yet changes nothing."""
-        if name in self.presets.index:
-            self.show(self.presets.loc[name])
-
-    def show(self, shares: pd.Series) -> None:
-        """Put a mixture on the sliders, in whole steps, and let whoever watches know once."""
-        shares = whole_steps(shares)
-        self.moving = True  # sliders that we move ourselves must not answer
-        for name, slider in self.sliders.items():
-            slider.value = shares[name]
-        self.moving = False
-        self.sum.value = f"sum <b>{shares.sum():.1%}</b>{self._unseen(shares)}"
-        self.mixture.value = shares.to_dict()
-
-    def move(self, name: str, share: float) -> None:
-        """Answer to a slider that the reader moved."""
-        if not self.moving:
-            locked = [other for other, lock in self.locks.items() if lock.value]
-            self.show(moved(pd.Series(self.mixture.value), name, share, locked))
-
-    def _unseen(self, shares: pd.Series) -> str:
-        rest = shares.drop(list(self.sliders))
-        return f", <b>{rest.sum():.1%}</b> of it in {len(rest)} candidates without a slider" if len(rest) else ""
-
-    def _hold(self, name: str, held: bool) -> None:
-        self.sliders[name].disabled = held
-
-    @property
-    def box(self) -> widgets.VBox:
-        """The controls, ready to be displayed."""
-        width = {"width": "100%", "max_width": "31rem"}
-        rows = [widgets.HBox([self.sliders[name], self.locks[name]], layout=width) for name in self.sliders]
-        return widgets.VBox([self.choice, *rows, self.sum])
-
-
-def _slider(name: str) -> widgets.FloatSlider:
-    look = {"readout_format": ".1%", "continuous_update": False, "description": name, "tooltip": name}
-    return widgets.FloatSlider(min=0, max=1, step=STEP, **look, **LONG)
-
-
 def tokens_slider(tokens: float) -> widgets.FloatLogSlider:
-    """Return a slider over budgets: the study's own `tokens`, down to a tenth and up to a hundred times as many."""
-    power = int(np.log10(tokens))
-    return widgets.FloatLogSlider(value=tokens, min=power, max=power + 3, description="tokens to train",
-                                  readout_format=",.0f", continuous_update=False, **LONG)  # fmt: skip
+    """Return a slider over budgets from 1e5 to 1e14 tokens, which stands at the study's own `tokens`."""
+    least, most = BUDGETS
+    return widgets.FloatLogSlider(
+        value=tokens, min=min(least, np.floor(np.log10(tokens))), max=max(most, np.ceil(np.log10(tokens))), step=0.05,
+        description="tokens to train", readout_format=".3s", continuous_update=False, **LONG,
+    )  # fmt: skip
 
 
 def chooser(
@@ -139,7 +39,7 @@ def chooser(
     Of more than `LISTED` only those `listed` (the first ones where none are) stand in it, and any other can be typed:
     whoever watches must expect names that are not `known` (`unknown`).
     """
-    how = {"value": value or known[0], "description": description, "layout": {"width": "100%", "max_width": "31rem"}}
+    how = {"value": value or known[0], "description": description, "layout": {"width": "98%", "max_width": "31rem"}}
     if len(known) <= LISTED:
         return widgets.Dropdown(options=known, **how)
     return widgets.Combobox(options=list(listed or known)[:LISTED], placeholder="type a name", continuous_update=False,
@@ -210,66 +110,3 @@ def _cell(candidate: str, target: str, gain: float, limit: float) -> widgets.But
 def _head(name: str) -> widgets.HTML:
     shown = escape(name).replace("_", "_<wbr>")
     return widgets.HTML(f'<div style="line-height: 1.2; font-size: 0.8rem">{shown}</div>', layout={"margin": "1px 4px"})
-
-
-# --- from a control to a picture -------------------------------------------------------------------------------------
-
-
-class Panel:
-    """Controls above what they change, and under it a still picture of it for pages without Python.
-
-    `draw(**values)` returns what is to be seen, from the values of `watched`; `controls` stand above it, those watched
-    need not be named again. `still` draws the still picture where it is another than what `draw` says at first.
-    """
-
-    def __init__(
-        self,
-        draw: Callable[..., Sequence],
-        *controls: widgets.Widget,
-        still: Callable[[], Sequence] | None = None,
-        **watched: HasTraits,
-    ) -> None:
-        first = {name: control.value for name, control in watched.items()}
-        self.box = wired(draw, *controls, **watched)
-        # drawn here and not when displayed: IPython passes over what fails there, and a run would not notice
-        self.still = list(still() if still else draw(**first))
-
-    def _ipython_display_(self) -> None:
-        display(self.box, *self.still)
-
-
-def wired(draw: Callable[..., Sequence], *controls: widgets.Widget, **watched: HasTraits) -> widgets.VBox:
-    """Return `controls` above what `draw(**values)` returns, drawn again whenever a watched value changes.
-
-    Where nobody can move them (`STATIC` is set, as the runner does) the controls stand alone: an Output widget that
-    captures while a notebook is executed unattended has been seen to lose the kernel's answer, and the run then waits
-    for ever.
-    """
-    shown = [*controls, *(widget for widget in watched.values() if isinstance(widget, widgets.Widget))]
-    if os.environ.get(STATIC):
-        return widgets.VBox(shown)
-    output = widgets.Output(layout={"min_height": "24rem"})  # or the page would jump at every move
-    turn = Lock()  # a slider may move while the first picture is drawn, and an Output captures for one thread alone
-
-    def again(_: object = None) -> None:
-        with turn, output:
-            clear_output(wait=True)
-            display(*draw(**{name: control.value for name, control in watched.items()}))
-
-    for control in watched.values():
-        control.observe(again, "value")
-    for widget in shown:
-        answer_beside_cells(widget)
-    again()
-    return widgets.VBox([*shown, output])
-
-
-def answer_beside_cells(widget: widgets.Widget) -> None:
-    """Let a move of `widget`, or of what it holds, be answered while cells run instead of after the last of them.
-
-    JupyterLab hands moves to a thread of the kernel's own, a subshell. ipykernel 7.4 leads them back to where the
-    widget was made, behind every cell that waits; a widget that has forgotten the place is answered at once.
-    """
-    vars(widget.comm).pop("_reply_subshell_id", None)
-    for child in getattr(widget, "children", ()):
-        answer_beside_cells(child)

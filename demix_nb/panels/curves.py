@@ -5,7 +5,7 @@ by mark and dash. The way of an interaction is that of `interactions.effects`: a
 and all others shrink in proportion.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from demix_nb.interactions import effects, towards
 from demix_nb.panels.look import arranged, dots, short
 from demix_nb.scored import Scored
 
+SHARES = (0, 0.01, 0.05, 0.2, 0.5, 1)  # that an axis of roots names
 LOOKS = {  # kind → how it is drawn; references are few and stand as marks alone
     "merged": {"mode": "lines+markers", "line": {"dash": "solid"}, "marker": {"symbol": "circle", "size": 6}},
     "mixed": {"mode": "lines+markers", "line": {"dash": "dash"}, "marker": {"symbol": "square-open", "size": 6}},
@@ -40,6 +41,33 @@ def path(curves: Mapping[str, pd.DataFrame], origin: Mapping[str, str]) -> go.Fi
     figure.update_yaxes(title="bits per byte")
     figure.update_xaxes(title=f"weight of {names[-1]}", row=len(names), col=1)
     return arranged(figure, "", 230 * len(names) + 60, legend={"orientation": "h", "y": -0.17, "yanchor": "top"})
+
+
+def parallel(scored: Scored, names: Sequence[str]) -> go.Figure:
+    """Every scored mixture as one line over the shares of `names`, the families' scores and the macro rank.
+
+    Shares stand on the scale of their roots, as most are small; on every axis of a score better is up. A stretch of an
+    axis that is dragged over keeps the lines through it.
+    """
+    marks = {"tickvals": np.sqrt(SHARES), "ticktext": [f"{share:.0%}" for share in SHARES], "range": [0, 1]}
+    shares = [{"values": np.sqrt(scored.mixtures[name]), "label": short(name), **marks} for name in names]
+    told = [_axis(values, bool(scored.directions[name]), ".2f") for name, values in scored.families.items()]
+    ranks = _axis(scored.ranks.rename("macro rank"), False, ".0f")
+    line = {"color": scored.ranks, "colorscale": "Cividis", "reversescale": True}
+    figure = go.Figure(go.Parcoords(line=line, dimensions=[*shares, *told, ranks], labelangle=-35, labelside="bottom"))
+    margin = {"l": 50, "r": 40, "t": 50, "b": 120}
+    return arranged(figure, "shares, then scores: drag along an axis to keep a stretch of it", 460, margin=margin)
+
+
+def _axis(values: pd.Series, higher_is_better: bool, digits: str) -> dict[str, object]:
+    ends = [values.min(), values.max()]
+    marks = {"tickvals": np.linspace(*ends, 5), "tickformat": digits}
+    return {
+        "values": values,
+        "label": short(str(values.name)),
+        "range": ends[:: 1 if higher_is_better else -1],
+        **marks,
+    }
 
 
 # --- interactions ----------------------------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ from pandas.io.formats.style import Styler
 from plotly.subplots import make_subplots
 
 from demix_nb.figures.colours import BLACK, families
-from demix_nb.panels.controls import whole_steps
 from demix_nb.panels.look import arranged, dots, short
+from demix_nb.panels.sliders import whole_steps
 from demix_nb.scored import Scored
 from demix_nb.store import atomic
 
@@ -118,7 +118,7 @@ def standing(found: Guess, scored: Scored, names: Sequence[str] = ()) -> go.Figu
         figure.update_yaxes(visible=False, range=[-0.6, 0.6], row=row, col=1)
         said = f"{short(family, 24)}: {mean:.3f} ± {spread:.4f} {scored.units[family]}"
         figure.update_xaxes(title={"text": said, "standoff": 4, "font": {"size": 13}}, row=row, col=1)
-    title = f"predicted place {found.place} of {len(scored) + 1} by macro rank"
+    title = f"predicted place {found.place} of {len(scored) + 1} by macro rank; bars: 95 % intervals"
     return arranged(figure, title, ROW * len(names) + 100, showlegend=False)
 
 
@@ -142,11 +142,27 @@ def live_scores(scores: pd.Series, even: pd.Series, origin: Mapping[str, str]) -
     return arranged(figure, title, 46 * len(scores) + 130, showlegend=False)
 
 
+def choices(odds: pd.DataFrame) -> Styler:
+    """Return candidate → what a proxy was given, what really follows, what follows elsewhere, how likely each is to it.
+
+    `odds`: as `Live.odds` returns them; probabilities are per token.
+    """
+    names = {"right": "really follows", "p_right": "p", "wrong": "follows elsewhere", "p_wrong": "p there"}
+    table = odds[["given", *names]].rename(columns=names)
+    return _words(table, table.columns.difference(["p", "p there"])).format("{:.1%}", subset=["p", "p there"])
+
+
 def continuations(prompts: Mapping[str, str], written: pd.Series) -> Styler:
     """Return candidate → the beginning that a proxy was given and what it wrote, to be read in full."""
     table = pd.DataFrame({"given": pd.Series(prompts)[written.index], "written": written}).rename_axis("candidate")
+    return _words(table, table.columns)
+
+
+def _words(table: pd.DataFrame, texts: pd.Index) -> Styler:
+    """Return a table of text that is to be read as it is."""
     plain = 'class="mathjax_ignore tex2jax_ignore"'  # "$4" is text
-    look = table.style.format(escape="html").format_index(escape="html").set_table_attributes(plain)
+    look = table.style.format(escape="html", subset=texts).format_index(escape="html").set_table_attributes(plain)
     look.set_table_styles([{"selector": "th", "props": "text-align: left"}])
     wrapped = {"white-space": "pre-wrap", "overflow-wrap": "anywhere"}
-    return look.set_properties(**{"text-align": "left", "vertical-align": "top"} | wrapped)
+    look.set_properties(**{"text-align": "left", "vertical-align": "top"})
+    return look.set_properties(**wrapped, subset=texts)

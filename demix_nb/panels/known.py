@@ -11,15 +11,20 @@ import pandas as pd
 
 from demix_nb.mixtures import as_table, uniform
 from demix_nb.panels import desk
-from demix_nb.panels.controls import LISTED, Desk
+from demix_nb.panels.controls import LISTED
 from demix_nb.panels.landscapes import heaviest
+from demix_nb.panels.sliders import Sliders
+from demix_nb.panels.wishes import Wishes
 from demix_nb.predictors import PREDICTORS
+from demix_nb.region import Region
 from demix_nb.scored import Scored, describe
 
 PREDICTOR = PREDICTORS["gaussian_process"]  # its spread says where nobody has looked
 UNOPENED = "This study has no checkpoints: a mixture cannot be merged here."
+UNKEPT = "The models of this run are not here: a mixture cannot be merged; `demix-nb run` makes them."
 UNREAD = "This study has no held-out text: what a merged mixture reads has no score."
 UNWRITTEN = "Its tokenizer has no token that a text begins with: the merged mixture has nothing to write on from."
+UNCHOSEN = "Models this small do not write, and the excerpts are too short for them to choose what follows."
 UNWALKED = "No model between these two candidates has been scored in this study."
 UNSEARCHED = "No search has been run in this study."
 
@@ -38,13 +43,17 @@ class Known:
     @property
     def unopened(self) -> str:
         """Why no mixture can be merged."""
-        return "" if self.study.opens else UNOPENED
+        if not self.study.opens:
+            return UNOPENED
+        return "" if all(folder.is_dir() for folder in self.study.components.folders.values()) else UNKEPT
 
     @property
     def unread(self) -> str:
         """Why no merged mixture can be scored."""
-        held = self.study.heldout if self.study.opens else None
-        return self.unopened or ("" if held and any(held.heldout.values()) else UNREAD)
+        if self.unopened:
+            return self.unopened
+        held = self.study.heldout
+        return "" if held and any(held.heldout.values()) else UNREAD
 
     @cached_property
     def unlearnt(self) -> str:
@@ -88,9 +97,25 @@ class Known:
         return Scored.none(tasks.assign(family=pd.Series(self.study.families)))
 
     @cached_property
-    def sliders(self) -> Desk:
+    def region(self) -> Region:
+        """The mixtures that the study allows; all of them where its tables are another one's."""
+        own = self.study.given in (None, self.study.folder)
+        return self.study.region if own else Region(self.study.candidates)
+
+    @cached_property
+    def tied(self) -> pd.DataFrame | None:
+        """Candidate → low, high: the shares of the mixtures tied with the best; None where nobody knows them."""
+        return self.study["tied"] if "tied" in self.study else None
+
+    @cached_property
+    def sliders(self) -> Sliders:
         """The sliders that `standing`, `desk` and `live` share: moved in one place, they move in all."""
-        return Desk(self.named, self._listed)
+        return Sliders(self.named, self._listed, self.region, self.tied)
+
+    @cached_property
+    def wishes(self) -> Wishes:
+        """The sliders of predicted scores, which the mixture follows."""
+        return Wishes(self.sliders, self.predictor, self.families, list(self.families.scores)[:LISTED])
 
     @property
     def _listed(self) -> list[str]:

@@ -120,7 +120,9 @@ def landscape(
 def points(inside: pd.DataFrame, marker: Mapping[str, object], **more: object) -> go.Scatterternary:
     """Return marks at mixtures given by the shares of the three corners."""
     a, b, c = (inside[corner] for corner in inside)
-    return go.Scatterternary(a=a, b=b, c=c, **{"mode": "markers", "marker": marker, "showlegend": False} | more)
+    return go.Scatterternary(
+        a=a, b=b, c=c, **{"mode": "markers", "marker": marker, "showlegend": False, "cliponaxis": False} | more
+    )
 
 
 def ground(weights: pd.DataFrame, values: pd.Series) -> go.Scatterternary:

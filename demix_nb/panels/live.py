@@ -29,16 +29,17 @@ from demix_nb.store import Refusal
 EXCERPT = 2000  # characters per candidate: a move then takes a third of a second for 164k parameters on one core
 PROMPT = 24  # tokens of held-out text that a continuation starts from
 NOTHING = "(nothing)"  # what a continuation starts from where there is no text
+NEXT = 12  # tokens that follow it really, and elsewhere
 TEMPERATURE = 0.8  # below 1, so that models this small keep to the words they know
 WEIGHTS = tuple(f"{weight:.2f}" for weight in np.linspace(0, 1, 101))  # as `Study.between` calls its mixtures
 
 
-class Live:
+class Writer:
     """The components of a study in memory and one model that becomes the proxy of whatever mixture is asked for.
 
-    There is one model for everybody: whoever asks waits until the one before has its answer, as a slider may be moved
-    while a cell still runs. Its tasks are the candidates that have held-out text (`names`), each one's excerpt in bits
-    per byte. Nothing is opened before it is asked for.
+    It writes on from a beginning, or says how likely what follows is. There is one model for everybody: whoever asks
+    waits until the one before has its answer, as a slider may be moved while a cell still runs. Nothing is opened
+    before it is asked for.
     """
 
     def __init__(self, study) -> None:
@@ -90,23 +91,15 @@ class Live:
         return {NOTHING: ends[:1]} if ends else {}
 
     @cached_property
+    def follows(self) -> dict[str, list[int]]:
+        """Candidate → the tokens that follow its beginning in its excerpt."""
+        excerpts = {name: self.study.tokenizer.encode(text) for name, (text,) in self.excerpts.items()}
+        return {name: tokens[PROMPT : PROMPT + NEXT] for name, tokens in excerpts.items()}
+
+    @cached_property
     def prompts(self) -> dict[str, str]:
         """The same as text."""
         return {name: self.study.tokenizer.decode(tokens) for name, tokens in self.starts.items()}
-
-    def __call__(self, mixtures: pd.DataFrame) -> Scored:
-        """Return the proxies' bits per byte on every candidate's excerpt, as any other proxy does; lower is better."""
-        mixtures = validate(mixtures, self.bank.names)
-        rows = {}
-        for name, mixture in mixtures.iterrows():
-            with self.turn:
-                self.bank.write(self.model, mixture)
-                rows[name] = self.suite.measure(self.model)
-        return self._scored(mixtures, pd.DataFrame(rows).T)
-
-    def _scored(self, mixtures: pd.DataFrame, scores: pd.DataFrame) -> Scored:
-        tasks = self.suite.tasks.set_axis(pd.Index(self.names, name="task"))
-        return Scored(mixtures, scores[self.suite.tasks.index].set_axis(self.names, axis=1), tasks)
 
     def write_on(self, mixture: pd.Series, candidates: Sequence[str], *, tokens: int = 48, seed: int = 0) -> pd.Series:
         """Return candidate → what the mixture's proxy writes after the beginning of the candidate's excerpt.
@@ -121,6 +114,47 @@ class Live:
             written = self.model.generate(starts, attention_mask=mask, **how)
         after = self.study.tokenizer.batch_decode(written[:, starts.shape[1] :], skip_special_tokens=True)
         return pd.Series(after, index=list(candidates))
+
+    def odds(self, mixture: pd.Series, candidates: Sequence[str]) -> pd.DataFrame:
+        """Return candidate → `given`, what follows it really (`right`), what follows the next candidate's (`wrong`).
+
+        `p_right`, `p_wrong`: the proxy's probability of each, per token (geometric mean).
+        """
+        others, decode = [*candidates[1:], candidates[0]], self.study.tokenizer.decode
+        rows = {}
+        with self.turn, torch.inference_mode():
+            self.bank.write(self.model, mixture)
+            for name, other in zip(candidates, others, strict=True):
+                right, wrong = self.follows[name], self.follows[other]
+                rows[name] = {"given": self.prompts[name], "right": decode(right), "wrong": decode(wrong)}
+                rows[name] |= {"p_right": self._likely(name, right), "p_wrong": self._likely(name, wrong)}
+        return pd.DataFrame(rows).T.astype({"p_right": float, "p_wrong": float}).rename_axis("candidate")
+
+    def _likely(self, name: str, after: Sequence[int]) -> float:
+        tokens = torch.tensor([[*self.starts[name], *after]], device=self.model.device)
+        logs = self.model(tokens).logits[0, -len(after) - 1 : -1].float().log_softmax(dim=-1)
+        return float(logs[torch.arange(len(after)), tokens[0, -len(after) :]].mean().exp())
+
+
+class Live(Writer):
+    """The same as a kind of proxy, whose tasks are the candidates that have held-out text (`names`).
+
+    Each is scored by its excerpt in bits per byte.
+    """
+
+    def __call__(self, mixtures: pd.DataFrame) -> Scored:
+        """Return the proxies' bits per byte on every candidate's excerpt, as any other proxy does; lower is better."""
+        mixtures = validate(mixtures, self.bank.names)
+        rows = {}
+        for name, mixture in mixtures.iterrows():
+            with self.turn:
+                self.bank.write(self.model, mixture)
+                rows[name] = self.suite.measure(self.model)
+        return self._scored(mixtures, pd.DataFrame(rows).T)
+
+    def _scored(self, mixtures: pd.DataFrame, scores: pd.DataFrame) -> Scored:
+        tasks = self.suite.tasks.set_axis(pd.Index(self.names, name="task"))
+        return Scored(mixtures, scores[self.suite.tasks.index].set_axis(self.names, axis=1), tasks)
 
     @cached_property
     def _answers(self) -> Mixed:

@@ -17,12 +17,15 @@ from pandas.io.formats.style import Styler
 
 from demix_nb.mixtures import uniform
 from demix_nb.panels import curves, desk, landscapes, look, replay
-from demix_nb.panels.controls import LISTED, Cells, Panel, button, chooser, tokens_slider, unknown
-from demix_nb.panels.known import UNREAD, UNSEARCHED, UNWALKED, UNWRITTEN, Known
+from demix_nb.panels.controls import LISTED, Cells, button, chooser, tokens_slider, unknown
+from demix_nb.panels.known import UNCHOSEN, UNREAD, UNSEARCHED, UNWALKED, UNWRITTEN, Known
 from demix_nb.panels.landscapes import MACRO, heaviest
+from demix_nb.panels.wiring import Panel
 from demix_nb.scored import Scored
 
 WRITERS = 7  # candidates that write on, one per family
+READABLE = 1.5  # bits per byte of the excerpts: SmolLM2 (135M) spends 0.7 to 1.2, what a laptop trains 1.9 to 4.4
+CHOICES = 3  # that are to choose between what follows and what does not, where none can write
 HEAVIEST = "those with the largest shares in the named mixtures"
 
 Shown = Sequence[go.Figure | Styler]
@@ -60,7 +63,8 @@ class UnderSliders(Known):
         untold = desk.untold(self.study.tokens, self.study.candidates)
         notes = [*self._few_families, *([widgets.HTML(untold)] if untold else [])]
         watched = {"budget": tokens_slider(self.budget)} if self.budget else {}
-        above = (self.sliders.box, button("save", self.save), *notes)
+        wishes = [] if self.unlearnt else [self.wishes.box]
+        above = (self.sliders.box, *wishes, button("save", self.save), *notes)
         return Panel(self._desk, *above, mixture=self.sliders.mixture, **watched)
 
     def _desk(self, mixture: dict[str, float], budget: float | None = None) -> Shown:
@@ -68,18 +72,28 @@ class UnderSliders(Known):
         return [desk.shown_recipe(table), *self._standing(mixture)]
 
     def live(self) -> Panel:
-        """A mixture really merged: its scores on excerpts beside the uniform mixture's, and what it writes."""
+        """A mixture really merged: its scores on excerpts beside the uniform mixture's, and what it writes.
+
+        Models that can hardly write choose instead between what follows a beginning and what does not.
+        """
         if self.unopened:
             return _words(self.unopened)
         return Panel(self._live, self.sliders.box, mixture=self.sliders.mixture)
 
     def _live(self, mixture: dict[str, float]) -> Shown:
         shares, writers = pd.Series(mixture), self._writers
-        written = desk.continuations(self.proxy.prompts, self.proxy.write_on(shares, writers)) if writers else None
         if not self.proxy.names:
-            return [look.said(UNREAD), written if writers else look.said(UNWRITTEN)]
+            return [look.said(UNREAD), self._written(shares, writers) if writers else look.said(UNWRITTEN)]
         scores = self.proxy(shares.to_frame("mixture").T).scores.iloc[0]
-        return [desk.live_scores(scores[self._read], self._even, self.study.families), written]
+        words = self._written if self._even.mean() <= READABLE else self._chosen
+        return [desk.live_scores(scores[self._read], self._even, self.study.families), words(shares, writers)]
+
+    def _chosen(self, shares: pd.Series, writers: Sequence[str]) -> go.Figure | Styler:
+        able = [name for name in writers if self.proxy.follows[name]][:CHOICES]
+        return desk.choices(self.proxy.odds(shares, able)) if len(able) > 1 else look.said(UNCHOSEN)
+
+    def _written(self, shares: pd.Series, writers: Sequence[str]) -> Styler:
+        return desk.continuations(self.proxy.prompts, self.proxy.write_on(shares, writers))
 
     @cached_property
     def _even(self) -> pd.Series:
@@ -163,6 +177,10 @@ class Playground(UnderSliders):
         ways = {kind: table.rename(float)[list(columns)].rename(columns=columns) for kind, table in there.items()}
         return curves.path(ways, self.study.families) if ways else look.said(UNWALKED)
 
+    def parallel(self) -> go.Figure:
+        """Every scored mixture as a line over shares and scores, to be brushed; of many candidates the heaviest."""
+        return look.said(self.unlearnt) if self.unlearnt else curves.parallel(self.families, self._listed)
+
     # --- interactions
 
     @cached_property
@@ -184,8 +202,9 @@ class Playground(UnderSliders):
         notes = [*_notes(len(gain), len(whole)),
                  *_notes(gain.shape[1], whole.shape[1], "scores", "those that shares change most")]  # fmt: skip
         return Panel(
-            self._curve, *notes, cells.box, still=lambda: [curves.heat(gain, first), *self._curve(first)], cell=cells
-        )
+            self._curve, *notes, cells.box, above=True, cell=cells,
+            still=lambda: [curves.heat(gain, first), *self._curve(first)],
+        )  # fmt: skip
 
     def _curve(self, cell: tuple[str, str]) -> Sequence[go.Figure]:
         return [curves.dependence_panel(self._judge, self._judged, *cell)]

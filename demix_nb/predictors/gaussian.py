@@ -129,6 +129,12 @@ class Conditioned:
     def mean(self, z: ndarray, plane: ndarray | None = None) -> ndarray:
         return self._kernel(z, plane) @ self.weights
 
+    def slopes(self, z: Float[ndarray, "point column"]) -> Float[ndarray, "point column"]:
+        """How the mean changes with z, of a surface without a plane: ∂k/∂z_d = slope·w_d·(z_d − its row's)."""
+        pull = self.surface.kernel(self.theta, z)[1] * self.weights
+        scales = np.exp(self.theta[: z.shape[1]])
+        return scales * (z * pull.sum(axis=1, keepdims=True) - pull @ self.surface.z)
+
     def mean_and_spread(self, z: ndarray, plane: ndarray | None = None) -> tuple[ndarray, ndarray]:
         k = self._kernel(z, plane)
         explained = (k * cho_solve(self.factor, k.T).T).sum(axis=1)
@@ -166,3 +172,8 @@ class GaussianProcess:
 
     def draw(self, x: Mixtures, n: int, rng: np.random.Generator) -> ndarray:
         return self.centre + self.scale * self.known.draw(np.sqrt(x), n, rng)
+
+    def slopes(self, x: Mixtures) -> Float[ndarray, "mixture candidate"]:
+        """How what is predicted changes with each share; without end at a share of 0, taken at a millionth there."""
+        z = np.sqrt(np.maximum(x, 1e-6))
+        return self.scale * self.known.slopes(z) / (2 * z)

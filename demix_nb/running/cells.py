@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import Code, display
 
-from demix_nb import DATA, PROGRESS, store
+from demix_nb import DATA, FOUND, PROGRESS, store
 from demix_nb.intervals import with_interval
 from demix_nb.reading import printed
 from demix_nb.study import Study
@@ -31,12 +31,14 @@ def begin(
     results: str = "run",
     profile: str = "",
     limit: int | None = None,
+    look: str | None = None,
 ) -> Study:
     """Set the style of figures, or of plotly `panels`, silence libraries that chat, and open the study of a run.
 
     `entries`: of the study's tasks, those that are measured, `limit`: items of others (`Study`). `results`: the folder
     of the tables that are read, "run" for the run's own, "" for those committed of `profile`; what is written goes to
-    the run.
+    the run. `look`: the folder of a finished run to look at in the place of `run_dir`; "": the one that `demix-nb lab`
+    found, where it opened the notebook; where it found none, the committed tables of `profile`, without models.
     """
     pd.set_option("display.max_colwidth", SENTENCE)
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -47,7 +49,13 @@ def begin(
     else:
         from demix_nb.figures.marks import theme as style
     style()
-    given = {"run": None, "": DATA / "results" / profile}.get(results, Path(results))
+    committed = DATA / "results" / profile
+    given = {"run": None, "": committed}.get(results, Path(results))
+    if look is not None and (look := look or os.environ.get(FOUND, run_dir)):
+        run_dir = look
+    elif look is not None:
+        print(f"No run is finished here: these are the committed results of profile {profile}, and no model is live.")
+        run_dir, given = str(committed), committed
     return Study.open(run_dir, entries, limit=limit, n_jobs=workers, progress=progress, given=given)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib import pyplot
 
-from demix_nb import NOTEBOOKS, store
+from demix_nb import NOTEBOOKS, store, studyfile
 from demix_nb.figures import gallery
 from demix_nb.figures.gallery import Row
 from demix_nb.running import runner
@@ -29,7 +29,7 @@ def shown_in(source: str) -> list[str]:
 
 
 def keep(profile: str, run_dir: Path, figures: Path, results: Path) -> dict[str, Row]:
-    """Copy a run's tables to `results`/<profile>, draw all figures from what is kept there, write the page.
+    """Copy a run's tables and study file to `results`/<profile>, draw all figures from what is kept, write the page.
 
     Returns the rows shown. `results`/<profile>/run.csv says which step took how long where. What holds others' data is
     not copied; a figure of it comes from the run as it is. Figures that neither has the tables of stay as they are.
@@ -41,6 +41,8 @@ def keep(profile: str, run_dir: Path, figures: Path, results: Path) -> dict[str,
     outside = {table for row in rows.values() for table in row.outside}
     for source in (path for path in tables if path.stem not in outside):
         _copy(source, results / profile / source.name)
+    if (run_dir / studyfile.NAME).is_file():
+        _copy(run_dir / studyfile.NAME, results / profile / studyfile.NAME)
     store.write(circumstances(run_dir), results / profile / "run.csv", "run")
     for name, row in rows.items():
         _picture(name, row, run_dir / "figures", figures, results / row.profile)

@@ -8,9 +8,11 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from demix_nb import INSTALLED, NOTEBOOKS, ROOT
+from demix_nb import FOUND, INSTALLED, NOTEBOOKS, ROOT
 from demix_nb.options import described
 from demix_nb.running import runner
+
+SHOWS = "08_playground"  # the notebook that shows a run, and needs nothing run again
 
 
 def notebooks() -> Table:
@@ -45,9 +47,21 @@ def at_hand() -> Path:
     return ROOT / "notebooks"
 
 
-def open_lab(folder: Path, more: Sequence[str]) -> None:
-    """Start JupyterLab on `folder`, for this computer alone and with the Python that runs this command."""
+def newest(runs: Path) -> Path | None:
+    """Return the folder of the run below `runs` that was finished last, as far as the playground needs; None: none."""
+    needed = runner.STEPS[SHOWS].needs
+    last = {folder: [folder / "stamps" / f"{step}.json" for step in needed] for folder in runs.glob("*/")}
+    done = {folder: stamps[-1].stat().st_mtime for folder, stamps in last.items() if all(map(Path.is_file, stamps))}
+    return max(done, key=done.get) if done else None
+
+
+def open_lab(folder: Path, more: Sequence[str], found: Path | None) -> None:
+    """Start JupyterLab on `folder`, for this computer alone and with the Python that runs this command.
+
+    `found`: the folder of the run that the playground shows; None: the tables that come with the package.
+    """
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # or a kernel named python3 in the user's folder would win
+    os.environ[FOUND] = str(found or "")
     from jupyterlab.labapp import LabApp  # imports a web server
 
     here = [f"--ServerApp.root_dir={folder}", "--ServerApp.ip=127.0.0.1"]

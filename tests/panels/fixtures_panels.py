@@ -7,6 +7,7 @@ from commands import REPOSITORY
 
 from demix_nb.mixtures import recipe
 from demix_nb.panels import Playground
+from demix_nb.region import Region
 from demix_nb.scored import Scored
 from demix_nb.study import Study
 
@@ -40,7 +41,7 @@ class Crowd:
     It has no models; `given` is what else differs.
     """
 
-    general, beta, budget, window, opens, heldout, folder = None, 1.0, 3e8, 64, False, None, None
+    general, beta, budget, window, opens, heldout, folder, given = None, 1.0, 3e8, 64, False, None, None, None
 
     def __init__(self, n: int = 100, seed: int = 3, **given: object) -> None:
         rng = np.random.default_rng(seed)
@@ -56,10 +57,14 @@ class Crowd:
         self.tokens = pd.Series(np.geomspace(1e4, 1e7, n).round(), self.candidates)
         rounds = pd.DataFrame({"round": [1] * 16 + [2] * 14, "rank": 1.0}, self.shares.index)
         self.tables = {"named_mixtures": self.shares.iloc[:4], "search_rounds": rounds}
+        self.region = Region(self.candidates)
         vars(self).update(given)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         return self.tables.get(name, pd.DataFrame(index=pd.Index([], name="mixture")))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tables
 
     def recipe(self, mixture: pd.Series) -> pd.Series:
         return recipe(mixture, self.general, self.beta) if self.general else mixture

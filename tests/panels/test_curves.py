@@ -59,3 +59,13 @@ def test_a_curve_stands_among_the_scored_proxies(scored, predictor):
     band, seen, line = curves.dependence_panel(predictor, scored, "code_cpp", "code").data
     assert list(seen.x) == scored.mixtures["code_cpp"].to_list() and list(seen.y) == scored.scores["code"].to_list()
     assert len(band.x) == 2 * len(line.x) and min(band.y) < min(line.y) and max(band.y) > max(line.y)
+
+
+def test_every_scored_mixture_is_a_line_and_better_is_up_on_every_score(scored):
+    (lines,) = curves.parallel(scored, ["general", "code_cpp"]).data
+    assert [axis.label for axis in lines.dimensions] == ["general", "code_cpp", *scored.families, "macro rank"]
+    shares, scores = lines.dimensions[:2], lines.dimensions[2:]
+    assert list(shares[1].values) == pytest.approx(scored.mixtures["code_cpp"].to_numpy() ** 0.5)
+    assert [round(mark**2, 9) for mark in shares[0].tickvals] == list(curves.SHARES) and shares[0].range == (0, 1)
+    assert all(axis.range[0] == max(axis.values) and axis.range[1] == min(axis.values) for axis in scores), "bpb, ranks"
+    assert list(lines.line.color) == list(scores[-1].values) == scored.ranks.to_list()

@@ -103,6 +103,12 @@ def test_what_a_model_wrote_is_shown_as_it_is():
     assert "if a &lt; b:" in shown and "\n  &lt;b&gt;$1$&lt;/b&gt;" in shown and "mathjax_ignore" in shown
 
 
+def test_what_follows_is_shown_as_it_is_with_how_likely_it_is():
+    words = {"given": ["a <"], "right": ["b>"], "wrong": ["$c$"], "p_right": [0.25], "p_wrong": [0.001]}
+    shown = desk.choices(pd.DataFrame(words, index=["code"])).to_html()
+    assert "b&gt;" in shown and "$c$" in shown and "25.0%" in shown and "0.1%" in shown and "mathjax_ignore" in shown
+
+
 def test_a_recipe_is_that_of_the_study():
     study = fixtures_panels.Crowd(7, beta=0.5, general="candidate 00 of 7")
     table = fixtures_panels.Playground(study).recipe(uniform(study.candidates), 1e6)

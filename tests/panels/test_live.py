@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from demix_nb import STATIC
 from demix_nb.merging import Bank
 from demix_nb.mixtures import as_table, one_hot, uniform
-from demix_nb.panels import Playground
-from demix_nb.panels.live import EXCERPT, NOTHING, PROMPT, Live, _padded
+from demix_nb.panels import Playground, playground
+from demix_nb.panels.live import EXCERPT, NEXT, NOTHING, PROMPT, Live, _padded
+from demix_nb.region import Region
 from demix_nb.store import Refusal
 
 NAMES = ("a", "b-c", "d[e]")  # names may hold what names of folders are made of
@@ -102,6 +103,22 @@ def test_where_models_were_trained_between_two_candidates_they_are_measured_as_w
         assert reference.loc[weight].to_list() == pytest.approx(curves["merged"].loc[1].to_list(), rel=1e-6)
 
 
+def test_what_follows_is_as_likely_as_the_model_says_token_by_token(live, study):
+    corner, names = one_hot(NAMES, "b-c"), ["a", "b-c"]
+    odds = live.odds(corner, names)
+    model = AutoModelForCausalLM.from_pretrained(study.components["b-c"])
+    for name, right, wrong in zip(names, names, names[::-1], strict=True):
+        for column, other in (("p_right", right), ("p_wrong", wrong)):
+            start, after = live.starts[name], live.follows[other]
+            assert 0 < len(after) <= NEXT and odds.loc[name, column[2:]] == study.tokenizer.decode(after)
+            likely, known = 1.0, list(start)
+            for token in after:
+                likely *= model(torch.tensor([known])).logits[0, -1].softmax(0)[token].item()
+                known.append(token)
+            assert odds.loc[name, column] == pytest.approx(likely ** (1 / len(after)), rel=1e-4)
+    assert odds.loc["a", "given"] == live.prompts["a"]
+
+
 def changed(study, **given):
     return SimpleNamespace(**vars(study) | given)
 
@@ -154,13 +171,24 @@ def test_nothing_is_opened_before_it_is_asked_for():
 def test_a_playground_shows_what_a_study_of_checkpoints_has(study, monkeypatch):
     monkeypatch.setenv(STATIC, "1")
     named = as_table({"even": uniform(NAMES)})
-    tables = type("Tables", (SimpleNamespace,), {"__getitem__": lambda self, name: named})
-    whole = tables(**vars(study), candidates=list(NAMES), opens=True)
+    tables = type("Tables", (SimpleNamespace,), {
+        "__getitem__": lambda self, name: named, "__contains__": lambda self, name: False
+    })  # fmt: skip
+    whole = tables(**vars(study), candidates=list(NAMES), opens=True, given=None, folder=None)
+    whole.region = Region(NAMES)
+    whole.components = SimpleNamespace(folders=study.components)
     play = Playground(whole)
     scores, written = play.live().still
-    assert isinstance(scores, go.Figure) and len(written.data) == 2, "one candidate per family writes on"
+    assert isinstance(scores, go.Figure) and list(written.data) == [
+        "given", "really follows", "p", "follows elsewhere", "p there"
+    ], "models of noise cannot write"  # fmt: skip
+    assert len(written.data) == 2, "one candidate per family chooses"
+    monkeypatch.setattr(playground, "READABLE", 100.0)
+    assert list(play.live().still[1].data) == ["given", "written"]
     assert len(play.path().still[0].data) > 2 and list(play.glance(named).names) == ["even"]
-    whole.heldout = None
+    whole.components = SimpleNamespace(folders={"a": study.models / "gone"})
+    assert "models of this run are not here" in Playground(whole).live().still[0].layout.annotations[0].text
+    whole.components, whole.heldout = SimpleNamespace(folders=study.components), None
     mute = Playground(whole)
     said, written = mute.live().still
     assert "no held-out text" in said.layout.annotations[0].text and len(written.data) == 1
