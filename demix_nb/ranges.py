@@ -7,6 +7,7 @@ notebook's own is given, so that nothing heavy is imported for a default.
 
 import difflib
 import functools
+import importlib.util
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -119,6 +120,17 @@ def _suite(name: str) -> str:
     return name
 
 
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")  # that `accelerate` logs with, and we name runs in
+
+
+def _tracker(name: str) -> str:
+    if name and name not in TRACKERS:
+        raise Refusal(closest(name, TRACKERS))
+    if name and importlib.util.find_spec(name) is None:
+        raise Refusal(f"{name} is not installed here; `pip install {name}`, or leave it out")
+    return name
+
+
 PRETRAINED = ("smollm2",)  # words for models that others trained, which the laptop's world can have
 
 Share = number("a share, between 0 and 1", ge=0, le=1)
@@ -162,6 +174,7 @@ TYPES: dict[str, Any] = {
     "learning_rate": Positive,
     "schedule": choice(lambda: ("cosine", "constant"), "cosine or constant"),
     "beta": Part,
+    "log_with": Annotated[str, AfterValidator(_tracker), Field(description=", ".join([*TRACKERS, "or empty"]))],
     "suites": several(Annotated[str, AfterValidator(_suite)], "names of suites or lm-eval tasks"),
     "steer": Annotated[str, Field(min_length=1, description="one of the suites")],
     "sections": Annotated[dict[str, Any], Field(description="a mapping of sections of a study file")],

@@ -61,9 +61,9 @@ class Format:
     """A trainer: `name` on the command line, `label` elsewhere.
 
     `weight`: a row of MEANINGS; `zeros`: what a weight of 0 does; `exhausted`: what happens when a source has been read
-    through; `phases`: whether shares may change on the way; `grain`: weights are multiples of it, where it is above 0;
-    `real`: the code that reads it in `tests/foreign`, empty where only its documented grammar is tested; `grammar`:
-    where that stands; `use`: how the trainer is given the files.
+    through; `phases`: whether shares may change on the way; `near`: to what shares are written, where the run is long
+    enough; `chance`: whether sources are drawn at random; `real`: the code that reads it in `tests/foreign`, empty
+    where only its documented grammar is tested; `grammar`: where that stands; `use`: how a trainer is given the files.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Format:
     read: Callable[[Files], list[Weights]]
     real: str = ""
     near: float = 1e-6
+    chance: bool = False
 
     @property
     def meaning(self) -> Meaning:

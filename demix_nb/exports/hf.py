@@ -56,5 +56,6 @@ FORMAT = Format(
     use="`from mixture import train`",
     write=write,
     read=read,
+    chance=True,
     real="datasets (this installation's): load_dataset, interleave_datasets",
 )

@@ -35,7 +35,9 @@ def write(order: Order) -> dict[str, str]:
     configs = {name: {"train_urls": [order.sources[name].path]} for name in order.names}
     steps = _steps(order, block) if len(weights) > 1 else [0]
     shares = weights[0] if len(weights) == 1 else [list(pair) for pair in zip(steps, weights, strict=True)]
-    return {"data.yaml": as_yaml({"data": {"configs": configs, "train_weights": shares, "mixture_block_size": block}})}
+    said = as_yaml({"data": {"configs": configs, "train_weights": shares, "mixture_block_size": block}})
+    moved = f"# phases begin where a block does, at steps {steps}; asked: {order.starts}\n" if len(steps) > 1 else ""
+    return {"data.yaml": moved + said}
 
 
 def _tried(order: Order) -> Iterator[tuple[int, list[dict[str, int]], bool]]:

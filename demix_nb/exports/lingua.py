@@ -45,4 +45,5 @@ FORMAT = Format(
     use="`data:` of your training file; each source is a folder of `*.chunk.*.jsonl`",
     write=write,
     read=read,
+    chance=True,
 )

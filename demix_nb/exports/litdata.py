@@ -48,5 +48,6 @@ FORMAT = Format(
     use="`from mixture import train`, in a `StreamingDataLoader`",
     write=write,
     read=read,
+    chance=True,
     real="litdata 0.2.76: CombinedStreamingDataset",
 )

@@ -54,5 +54,6 @@ FORMAT = Format(
     use="keys of data.yaml in your training file; `dataset_dir` is the folder of dataset_info.json",
     write=write,
     read=read,
+    chance=True,
     real="llamafactory 0.9.5: DataArguments, get_dataset_list, merge_dataset",
 )

@@ -61,13 +61,25 @@ def _page(row: Format, order: Order, written: list[pd.Series]) -> str:
         f"# For {row.label}\n\n{row.use}\n",
         f"A weight is a {row.weight}: {row.meaning.told}. A weight of 0: {row.zeros}; sources without share are left "
         f"out. A source that has been read through: {row.exhausted}.",
-        f"Tested against {row.real or 'its documented grammar alone'} ({row.grammar}).\n",
+        f"Tested against {row.real or 'its documented grammar alone'} ({row.grammar}).",
+        _chance(row, order),
     ]
     for place, (phase, shares) in enumerate(zip(order.phases, written, strict=True)):
         several = len(order.phases) > 1
         parts += [f"## Phase {place + 1}, {phase.part:.1%} of the run\n"] if several else []
         parts += [_table(order, place, shares)]
     return "\n".join(parts)
+
+
+def _chance(row: Format, order: Order) -> str:
+    """How far off the shares of a run are where sources are drawn at random: a standard deviation at a share of ½."""
+    if not row.chance:
+        return ""
+    if order.tokens is None:
+        return "Sources are drawn at random: the shorter the run, the further off are its shares.\n"
+    lengths = order.lengths(order.phases[0]) if row.weight == "document share" else pd.Series([order.sequence])
+    draws = order.tokens / lengths.mean()
+    return f"Sources are drawn at random: in this run a share of a half is off by about {0.5 / draws**0.5:.1g}.\n"
 
 
 def _table(order: Order, place: int, written: pd.Series) -> str:

@@ -66,5 +66,6 @@ FORMAT = Format(
     use="`dataloader=sources.dataloader()` in a config of the registry",
     write=write,
     read=read,
+    chance=True,
     real="torchtitan 0.3.0: InterleavedHuggingFaceTextDataLoader",
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import PartialState
 from jaxtyping import Int64
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen3ForCausalLM
@@ -25,6 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 from demix_nb.lab.corpora import Corpora
 from demix_nb.lab.jobs import RECORD, Job
 from demix_nb.lab.resuming import Curve, Part, path_of
+from demix_nb.lab.tracking import followed
 from demix_nb.merging import delta
 from demix_nb.store import Refusal, atomic_folder
 
@@ -120,9 +121,10 @@ def optimise(
 ) -> list[tuple[int, float]]:
     """Train `model` in place; return the loss curve as (tokens seen, nats per token).
 
-    `loss_at(model, step)` gives what the step's loss is the sum of (`mean_loss`). It goes on where `part` ended.
+    `loss_at(model, step)` gives what the step's loss is the sum of (`mean_loss`). It goes on where `part` ended, and is
+    followed by the job's tracker where it has a part (`tracking`).
     """
-    accelerator = Accelerator()
+    accelerator = followed(job, part and part.directory)
     optimizer = adamw(model.parameters(), job.learning_rate)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
@@ -139,10 +141,12 @@ def optimise(
         accelerator.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad()
+        accelerator.log({"loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}, step=step + 1)
         if on_curve(step, steps):
             curve.append(((step + 1) * tokens, loss))
         if part:
             part.keep(model, optimizer, step + 1, curve)
+    accelerator.end_training()
     return curve
 
 

@@ -30,7 +30,7 @@ class Part:
     """What is trained so far of the model of this content key, kept every so often until the model is saved."""
 
     def __init__(self, directory: Path, key: str) -> None:
-        self.path, self.key = path_of(directory), key
+        self.directory, self.path, self.key = directory, path_of(directory), key
         self.earlier, self.began = 0.0, time.perf_counter()
         self.due = self.began + EVERY
 

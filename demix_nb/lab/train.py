@@ -81,9 +81,8 @@ def train_base(
     if start is not None:
         return records_table([taken(pretrained(start), setting, corpora)])
     recipe = recipe_of(natural(corpora.table["tokens"]), setting.general, everything).to_dict()
-    job = Job(
-        setting.base.name, "base", recipe, tokens, learning_rate, setting.architecture, seed=seed, batch=setting.batch
-    )
+    how = {"seed": seed, "batch": setting.batch, "log_with": setting.log_with}
+    job = Job(setting.base.name, "base", recipe, tokens, learning_rate, setting.architecture, **how)
     checked([job], corpora, rows_at_once)
     return records_table([train(job, setting.base, corpora, rows_at_once)])
 
@@ -172,8 +171,8 @@ def train_all(
 
     A model already trained from the same job is not trained again. One thread per worker; the order of the records, but
     not the models, depends on timing. Where training is on a GPU of CUDA, jobs of one shape are trained together, a
-    worker per GPU, unless `rows_at_once` is given. An `engine` trains on its workers, a model a task or a stack a GPU.
-    Raises Refusal as `checked`.
+    worker per GPU, unless `rows_at_once` or a tracker is given. An `engine` trains on its workers, a model a task or a
+    stack a GPU. Raises Refusal as `checked`.
     """
     checked(jobs, corpora, rows_at_once)
     where, missing = place() if engine is None else engine.place, []
@@ -182,7 +181,7 @@ def train_all(
             yield record
         else:
             missing.append(job)
-    text, alone = (corpora.directory.absolute(), corpora.key), any(job.bfloat16 for job in jobs)
+    text, alone = (corpora.directory.absolute(), corpora.key), any(job.bfloat16 or job.log_with for job in jobs)
     stacks = where == STACKING and rows_at_once is None and not alone  # a real model fills a GPU by itself
     if stacks:
         gpus = devices.workers(0, where) if engine is None else engine.size

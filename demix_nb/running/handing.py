@@ -89,7 +89,7 @@ def asked(path: Path, study: StudyFile | None, *, everything: bool = False) -> P
     """
     path = sheets.there(path, "mixture", "a .csv, .yaml or .json file")
     content = sheets.mapping(path) if sheets.suffix(path) in sheets.MAPPINGS else {}
-    if content and {*content} <= {*StudyFile.model_fields} and "candidates" in content:
+    if _is_study(content):
         return _of_study(path, studyfile.read(path), everything)
     if everything:
         raise Refusal(f"{path.name} is no study file; --all exports the components and references of one")
@@ -97,6 +97,10 @@ def asked(path: Path, study: StudyFile | None, *, everything: bool = False) -> P
     if (phases := entries.phases_of(path, content)) is not None:
         return {"": _phased(path, table, phases)}
     return _alone(table if "recipe" in content else _diluted(table, study))
+
+
+def _is_study(content: Mapping[str, Any]) -> bool:
+    return "candidates" in content and {*content} <= {*StudyFile.model_fields}
 
 
 def _alone(table: pd.DataFrame) -> Phased:
@@ -141,9 +145,10 @@ def hand_over(file: Path, to: list[str], data: Path, output: Path, size: Size, s
     """Write what a file asks for in the formats named; return what is to be said (`demix-nb export --help`)."""
     chosen, known = rows(to), studyfile.read(study) if study else None
     phased = asked(file, known, everything=everything)
-    own = studyfile.read(file) if everything else known
-    there = sources(data, own)
-    tokens = size.tokens or (own.run.target_tokens if own else None)
+    if known is None and sheets.suffix(file) in sheets.MAPPINGS and _is_study(sheets.mapping(file)):
+        known = studyfile.read(file)
+    there = sources(data, known)
+    tokens = size.tokens or (known.run.target_tokens if known else None)
     whole = None if tokens is None else int(tokens)
     orders = {name: Order(phases, there, whole, size.sequence, size.batch) for name, phases in phased.items()}
     if odd := [name for name in orders if "/" in name or name in (".", "..")]:

@@ -57,8 +57,20 @@ def test_phases_are_written_or_refused(row):
     found = row.shares(files_of(row, asked), asked)
     for phase, told in zip(asked.phases, found, strict=True):
         assert (told - phase.shares).abs().max() < row.near
+    if row.name == "levanter":
+        text = files_of(row, asked)["data.yaml"]
+        assert "# phases begin where a block does, at steps [0, 11456]; asked: [0, 11444]" in text
     with pytest.raises(Refusal, match="--tokens of the run and --batch"):
         files_of(row, order(SPARSE, SPARSE[::-1], batch=None))
+
+
+def test_what_chance_does_to_shares_is_said(row):
+    page = files_of(row, order(SPARSE, tokens=4 * 10**8))["EXPORT.md"]
+    if row.chance:
+        draws = 4e8 / (1024 if row.weight == "token share" else np.mean([80.0, 160.0, 320.0]))
+        assert f"a share of a half is off by about {0.5 / draws**0.5:.1g}" in page
+    else:
+        assert "at random" not in page
 
 
 def test_a_candidate_of_no_share_needs_no_path(row):

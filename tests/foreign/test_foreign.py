@@ -7,7 +7,6 @@ from filelock import FileLock
 
 from demix_nb.exports import FORMATS
 
-CHANCE = ("hf", "llamafactory", "torchtitan", "litdata")  # trainers that draw at random
 DRAWS = 60_000
 
 
@@ -22,7 +21,7 @@ def test_the_trainer_s_own_code_draws_what_was_asked(name, tmp_path):
         pytest.skip(f"{', '.join(trainers.PACKAGES[name])} cannot be had")
     asked = order.phases[0].shares
     assert sorted(found.index) == sorted(asked.index), "nothing is lost, and nothing drawn that has no share"
-    chance = 4 * np.sqrt(2 * asked * (1 - asked) / DRAWS) if name in CHANCE else 0.0
+    chance = 4 * np.sqrt(2 * asked * (1 - asked) / DRAWS) if FORMATS[name].chance else 0.0
     assert ((found - asked).abs() <= 1e-3 * asked.clip(lower=1 / DRAWS / 1e-3) + chance).all(), found - asked
     wrong = asked.mul(order.lengths(order.phases[0]))
     assert ((wrong / wrong.sum() - asked).abs() > 4 * chance + 2e-3).any(), "documents for tokens would be found out"

@@ -45,15 +45,16 @@ def environment(name: str) -> Path | None:
         return Path(sys.executable)
     folder = PLACE / name
     python = folder / "bin" / "python"
-    if (folder / "done").exists():
+    done, wanted = folder / "done", " ".join(PACKAGES[name])
+    if done.exists() and done.read_text() == wanted:
         return python
     subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)
     [site] = folder.glob("lib/*/site-packages")
     (site / "ours.pth").write_text(sysconfig.get_path("purelib"))
-    installing = [python, "-m", "pip", "install", "--quiet", "--no-deps", *PACKAGES[name]]
+    installing = [python, "-m", "pip", "install", "--quiet", "--retries", "1", "--no-deps", *PACKAGES[name]]
     if subprocess.run(installing, env=_clean(), capture_output=True).returncode:
         return None
-    (folder / "done").touch()
+    done.write_text(wanted)
     return python
 
 

@@ -72,7 +72,9 @@ def test_a_study_hands_over_components_and_references(desk, capsys):
     assert blend(place / "reference-m0") == pytest.approx(RECIPE)
     (desk / "run").mkdir()
     (desk / "run" / "mixture.yaml").write_text((desk / "mixture.yaml").read_text())
+    capsys.readouterr()
     assert blend(exported(desk, "study.yaml", "--force")[1]) == pytest.approx(RECIPE), "its answer"
+    assert "'web' is read 7.50 times" in capsys.readouterr().out, "in the run that the study is for"
 
 
 def test_a_source_that_will_be_exhausted_is_said(desk, capsys):
