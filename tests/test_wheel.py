@@ -86,7 +86,7 @@ def test_the_installed_command_runs_the_notebooks_it_brought(installed):
     run_dir = home / "data" / "runs" / "smoke"
     stamp = json.loads((run_dir / "stamps" / "00_tour.json").read_text())
     assert stamp["commit"] == f"release {__version__}"
-    assert "1 notebooks" in call("report", "--profile", "smoke") and (run_dir / "report" / "00_tour.html").is_file()
+    assert "2 pages" in call("report", "--profile", "smoke") and (run_dir / "report" / "00_tour.html").is_file()
     assert {path.name for path in home.iterdir()} == {"venv", "data"}, "and nothing else is written"
 
 

@@ -94,9 +94,10 @@ def section(known: Mapping, told: str, heading: str) -> tuple[str, list[str]]:
     """Return the desk's part of a page, and its scripts; `told`: what its numbers are, `heading`: h1 or h2."""
     data = json.dumps(known, separators=(",", ":")).replace("</", "<\\/")
     rows = "".join(f"<th>{head}</th>" for head in ("candidate", "share", "tokens", "epochs"))
+    alone = ' <a href="desk.html">The desk on a page of its own.</a>' if heading == "h2" else ""
     body = f"""<section id="desk" aria-labelledby="desk-title">
 <{heading} id="desk-title">Try another mixture</{heading}>
-<p class="quiet">{html.escape(told)}</p>
+<p class="quiet">{html.escape(told)}{alone}</p>
 <div id="desk-presets" role="group" aria-label="start from"></div>
 <p id="desk-said" role="status"></p>
 <div class="desk">
@@ -124,5 +125,5 @@ def explained(known: Mapping, kind: str, chooser: str) -> str:
         f"Move a slider, or drag a diamond to the score that you want. Diamonds are what a {kind} proxy of the mixture "
         f"is predicted to score, with 95 % intervals, among the {len(known['among'])} that were scored (dots). Here a "
         f"Gaussian process on √shares predicts, as it fits into a page; the answer was chosen with “{chooser}”, so "
-        "both may differ a little. Nobody has trained these mixtures."
+        "both may differ a little. A predicted score is no training run."
     )

@@ -30,6 +30,7 @@ from demix_nb.running.shell import asset, document
 OPENING = re.compile(r"#\s+(?P<title>.+)\n[\s\S]*?\*\*Question\.\*\*\s+(?P<question>[\s\S]+?)\n\s*\n")
 SHOWN = re.compile(r"show_source\(")
 DEFINED = re.compile(r"\b(?:def|class)\s+(\w+)")
+LIGHT = re.compile(r'<style(?: scoped(?:="")?)?>[\s\S]*?</style>')  # of light pages only; a Styler's has a type
 NUMBER = re.compile(r"<td([^>]*)>(-?(?:\d+\.\d+(?:e[+-]?\d+)?|\d{4,}))</td>")
 WORDS = re.compile(r"<td(?=[^>]*>(?!(?:[-+±≥≤<>\d.,%/\s–]|e[+-]\d|NaN|True|False)*</td>)[^<]+</td>)")
 COUNT, DECIMALS = 10_000, 3  # from here on a number is read as a count; below, so many decimals are
@@ -86,7 +87,7 @@ def page(notebook: NotebookNode, facts: str, name: str, titles: dict[str, str]) 
     describe_images(notebook)
     fold(notebook)
     body, _ = _exporter().from_notebook_node(notebook)
-    body = re.sub(r"<style[^>]*>[\s\S]*?</style>", "", body)  # of tables and sources, made for light pages only
+    body = LIGHT.sub("", body)
     body = re.sub(r'<a href="(?:[\w.]+/)*(\w+)\.ipynb">(.*?)</a>', lambda link: _link(*link.groups(), titles), body)
     body = re.sub(r"(<img [^>]*>)", r'<button type="button" class="zoom">\1</button>', body)
     body = WORDS.sub("<td data-words", NUMBER.sub(_rounded, body))

@@ -125,6 +125,15 @@ def test_numbers_are_rounded_for_the_eye_and_kept_in_full():
     assert "<td>12</td>" in text and "<td>0.5</td>" in text and "<td data-words>" not in text
 
 
+def test_a_tables_own_look_stays_and_that_of_light_pages_goes():
+    table = pd.DataFrame({"a": [1.5]})
+    bold = table.style.map(lambda _: "font-weight: bold").to_html()
+    outputs = [{"text/html": f"<div><style scoped>th {{ color: black }}</style>{table.to_html()}</div>"},
+               {"text/html": bold}]  # fmt: skip
+    text = report_pages.page(notebook(*outputs), "", "05_search", {"05_search": "5"})
+    assert "font-weight: bold" in text.split("<main>")[1] and "color: black" not in text
+
+
 def test_no_page_names_a_folder_of_the_machine(run_dir, pages):
     assert str(run_dir) not in "".join(pages.values()) and "RUN/tables" in pages["06_domain_interactions"]
 

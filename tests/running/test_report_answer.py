@@ -94,3 +94,18 @@ def test_what_binds_is_told_or_why_nobody_knows(tmp_path, told, said):
 def test_what_notebooks_noted_is_folded(index):
     before, _, after = index.partition("How it was found")
     assert "its place" not in before and re.search(r"<details><summary>what it noted.*its place", after, re.S)
+
+
+def test_a_study_of_tables_has_an_answer_and_a_desk_without_what_it_lacks(tmp_path):
+    folder = finished(tmp_path / "run", found_by="demix, table", tied={}, trust="not known")
+    names = list(yaml.safe_load((folder / "mixture.yaml").read_text())["mixture"])
+    runs = {"mixtures": "tables/search_mixtures.csv", "scores": "tables/search_scores.csv"}
+    study = {"candidates": {name: {"family": name.split("_")[0]} for name in names}, "proxies": runs}
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    for table in ("won", "fidelity"):
+        (folder / "tables" / f"{table}.csv").unlink()
+    corpora = pd.read_csv(folder / "tables" / "corpora.csv", index_col=0)
+    corpora.assign(tokens=np.nan).to_csv(folder / "tables" / "corpora.csv")
+    index, desk, *_ = (path.read_text() for path in report.write("run", folder))
+    assert "no model was trained on it" in index and "held against no really trained model" in index
+    assert "not known" in index and "as good, %" not in index and '"budget":null' in desk and '"general":null' in desk

@@ -126,7 +126,7 @@ function slider(i) {
   const hold = ({target}) => desk.locked[target.checked ? "add" : "delete"](i);
   return made("div", {class: "desk-row", style: `--hue: ${hue}`},
     made("label", {for: `desk-share-${i}`, title: name}, name, ...bound), range,
-    made("output", {for: `desk-share-${i}`, id: `desk-value-${i}`}),
+    made("output", {for: `desk-share-${i}`, id: `desk-value-${i}`, "aria-live": "off"}),
     made("label", {class: "hold"}, made("input", {type: "checkbox", "aria-label": `hold ${name}`, change: hold}),
       made("span", {"aria-hidden": "true"}, "hold")));
 }
@@ -166,7 +166,7 @@ function strip(f) {
   const ends = [made("span", {}, `${task.higher ? "" : "better · "}${least.toFixed(2)}`),
     made("span", {}, `${most.toFixed(2)}${task.higher ? " · better" : ""}`)];
   return made("div", {class: "desk-strip", style: `--hue: ${task.hue}`},
-    made("p", {}, made("b", {}, task.name), " ", made("output", {id: `desk-told-${f}`})),
+    made("p", {}, made("b", {}, task.name), " ", made("output", {id: `desk-told-${f}`, "aria-live": "off"})),
     picture, made("p", {class: "ends"}, ...ends));
 }
 

@@ -30,6 +30,11 @@ document.querySelectorAll("table.dataframe, .output_html table").forEach((table,
     link.href = URL.createObjectURL(new Blob([csv(table)], {type: "text/csv"}));
   });
   table.closest(".output_area, section, main").append(link);
+  const first = [...(table.tBodies[0]?.rows[0]?.cells ?? [])]; // words stand under their heading
+  for (const row of table.tHead?.rows ?? []) {
+    if (row.cells.length !== first.length) continue;
+    first.forEach((cell, i) => row.cells[i].toggleAttribute("data-words", "words" in cell.dataset));
+  }
 });
 
 function reach() {
