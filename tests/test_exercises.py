@@ -10,11 +10,12 @@ import pytest
 
 from demix_nb import STATIC
 from demix_nb.running import runner
+from demix_nb.running.lessons import EXERCISES
 
 pytestmark = pytest.mark.notebooks
 
 # what an exercise asks the reader to change before the check
-CHANGED = {"04_regression": {"learners": "[ridge, lightgbm_demix]"}, "05_search": {"caps": "{code_cpp: 0.05}"}}
+CHANGED = {"05_search": {"caps": "{code_cpp: 0.05}"}}
 
 
 def worked(notebook):
@@ -43,8 +44,8 @@ def test_the_worked_answers_hold(step, finished, tmp_path, monkeypatch):
         monkeypatch.setenv(name, "1")
     asked = runner.plan([step], "smoke", CHANGED.get(step, {}), finished)[-1]
     notebook = nbformat.read(asked.notebook, as_version=4)
-    checks = list(worked(notebook))
-    assert sum(text.startswith("assert") for text in checks) >= 2
+    checks = [*worked(notebook), *(f"check({n}, None)" for n in EXERCISES.get(step, ()))]
+    assert sum(text.startswith(("assert", "check")) for text in checks) >= 2
     notebook.cells += [nbformat.v4.new_code_cell(text) for text in checks]
     nbformat.write(notebook, tmp_path / "asked.ipynb")
     given = {**asked.parameters, "run_dir": str(finished)}
@@ -52,3 +53,4 @@ def test_the_worked_answers_hold(step, finished, tmp_path, monkeypatch):
     papermill.execute_notebook(
         tmp_path / "asked.ipynb", tmp_path / "done.ipynb", given, kernel_name="python3", progress_bar=False
     )
+    assert "this study lacks" not in (tmp_path / "done.ipynb").read_text(), "an exercise without its answer"

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,9 @@ from demix_nb.lab.families import assign_families
 from demix_nb.lab.text import BUILTIN, SETS, Reader, origin
 from demix_nb.parallel import fan_out
 from demix_nb.store import Refusal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TABLE = "corpora.csv"
 SAMPLE = 160  # characters of a candidate's text on its card
@@ -77,6 +81,12 @@ class Corpora:
             for name, family in self.families.items()
         }
         return pd.DataFrame.from_dict(rows, "index").rename_axis("candidate")
+
+    def samples(self) -> "Figure":
+        """Draw a document of each candidate, as it begins, beside how long its documents are."""
+        from demix_nb.lab.samples import samples
+
+        return samples(self)
 
     @property
     def streams(self) -> dict[str, int]:

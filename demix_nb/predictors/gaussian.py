@@ -164,6 +164,18 @@ class GaussianProcess:
         self.known = surface.conditioned(self.theta, target)
         return self
 
+    def imagined(self, x: Mixtures, n: int, rng: np.random.Generator) -> ndarray:
+        """Draw n surfaces before any run is seen, each with numbers from their prior; in standard deviations."""
+        surface = Surface(np.sqrt(x))
+        mean, precision = surface.wide
+        known = precision > 0
+        drawn = []
+        for _ in range(n):
+            theta = np.where(known, mean + rng.normal(size=len(mean)) * np.where(known, precision, 1) ** -0.5, mean)
+            values, vectors = np.linalg.eigh(surface.kernel(theta, surface.z)[0])
+            drawn.append(vectors @ (np.sqrt(np.maximum(values, 0.0)) * rng.normal(size=len(x))))
+        return np.array(drawn)
+
     def predict(self, x: Mixtures) -> Scores:
         return self.centre + self.scale * self.known.mean(np.sqrt(x))
 

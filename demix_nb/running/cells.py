@@ -14,9 +14,10 @@ from IPython.display import Code, display
 from demix_nb import DATA, FOUND, PROGRESS, store
 from demix_nb.intervals import with_interval
 from demix_nb.reading import printed
+from demix_nb.running.lessons import exercises
 from demix_nb.study import Study
 
-__all__ = ["begin", "claimed", "printed", "progress", "show_source", "shown", "with_interval"]
+__all__ = ["begin", "claimed", "exercises", "printed", "progress", "show_source", "shown", "with_interval"]
 
 SENTENCE = 200  # characters of a cell that a table shows
 TELL_EVERY = 0.2  # seconds between two notes of how far a loop is

@@ -138,7 +138,10 @@ def test_a_study_of_tables_shows_what_it_has_and_says_what_it_lacks(bare, monkey
         "round 0: 30 mixtures<br>that were scored before", "round 0: predictor fitted to 30"
     ]  # fmt: skip
     assert "No model between" in bare.walk("a", "b").layout.annotations[0].text
-    assert len(bare.glance(bare.named)) == 0 and list(bare.glance(bare.named).scores) == bare.study.candidates
+    assert (
+        len(bare.whole(bare.named)) == len(bare.glance(bare.named)) == 0
+        and list(bare.glance(bare.named).scores) == bare.study.candidates
+    )
     assert list(bare.sliders.presets.index) == ["uniform"]
 
 

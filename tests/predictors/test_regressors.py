@@ -233,3 +233,12 @@ def test_runs_of_one_mixture_share_their_fold(rng):
     x = np.repeat(rng.dirichlet(np.ones(4), 12), 3, axis=0)
     fold = deal_folds(x, 5, rng).reshape(12, 3)
     assert (fold == fold[:, :1]).all() and sorted(np.bincount(fold[:, 0])) == [2, 2, 2, 3, 3]
+
+
+def test_surfaces_imagined_before_any_run_vary_by_one_and_near_mixtures_alike(rng):
+    mixtures = np.array([[0.5, 0.5], [0.49, 0.51], [0.0, 1.0]])
+    drawn = GaussianProcess().imagined(mixtures, 3000, rng)
+    assert drawn.mean(axis=0) == pytest.approx(np.zeros(3), abs=0.08)
+    assert drawn.var(axis=0) == pytest.approx(np.ones(3), abs=0.12)
+    near, far = np.corrcoef(drawn.T)[0, 1:]
+    assert near > 0.95 > far
