@@ -20,7 +20,7 @@ from demix_nb.predictors.predictor import Predictor, in_turn
 from demix_nb.predictors.regressor import LEVEL, widened
 from demix_nb.scored import Scored
 
-NEAR = (0.88, 0.95)  # coverage that an interval of 90 % is to have; issue: the least that is worth the name
+NEAR = (0.88, 0.95)  # coverage that an interval of 90 % is to have; the numbers are ours
 CALIBRATED = ["runs", "nominal", "covered", "low", "high", "plain", "times", "told"]  # columns of `calibrated`
 
 
@@ -56,11 +56,31 @@ def _row(folds: list[Float[ndarray, " run"]]) -> list:
     covered = inside / len(every)
     low, high = binomtest(inside, len(every)).proportion_ci(0.95, "wilson")
     plain = float((np.abs(every) <= end).mean())
-    return [len(every), LEVEL, covered, low, high, plain, widened(every), told(covered)]
+    return [len(every), LEVEL, covered, low, high, plain, widened(every), told(covered, low, high)]
 
 
-def told(covered: float) -> str:
+def told(covered: float, low: float, high: float) -> str:
     """Return in words whether intervals hold what they promise."""
     if NEAR[0] <= covered <= NEAR[1]:
         return "calibrated"
-    return f"too {'narrow' if covered < NEAR[0] else 'wide'}: no multiple brings it into {NEAR[0]:.0%} to {NEAR[1]:.0%}"
+    what = "narrow" if covered < NEAR[0] else "wide"
+    if low <= LEVEL <= high:
+        return f"perhaps too {what}: so few runs do not tell"
+    return f"too {what}: no multiple brings it into {NEAR[0]:.0%} to {NEAR[1]:.0%}"
+
+
+def ranges(predictor: Predictor, mixture: pd.Series) -> pd.DataFrame:
+    """Return what a mixture is predicted to score: index family, columns predicted, low, high (90 %), in its unit.
+
+    The interval is of one run. Tasks of a family are taken to err together, which is the careful side. Of a predictor
+    without spread it has no ends (NaN).
+    """
+    table = mixture.to_frame("it").T
+    mean = predictor.predict(table)
+    family = mean.tasks["family"]
+    doubt = predictor.spread(table) if predictor.row.spread else mean.scores * np.nan
+    both = pd.DataFrame({"predicted": mean.scores.loc["it"], "doubt": doubt.loc["it"] * ndtri((1 + LEVEL) / 2)})
+    both = both.groupby(family, sort=False).mean().rename_axis("family")
+    return both.assign(low=both["predicted"] - both["doubt"], high=both["predicted"] + both["doubt"]).drop(
+        columns="doubt"
+    )
