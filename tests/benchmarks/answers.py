@@ -7,12 +7,12 @@ regions (the simplex; caps and a group; amounts of data, by epochs of the recipe
 * `covered`: the share of fresh runs in the calibrated interval of 90 %, and in the one as it was (`covered before`);
 * `price`, `billion`: whether the interval of a bound's price holds what the loosened problem really gains;
 * `asked`, `random`: the regret after so many runs, in seed noises, of the mixture then predicted best of a pool;
-* `stopped`: by how many rounds the rule stops after an oracle, who sees when the best of the runs is no more than a
-  seed's noise from the optimum.
+* `stopped`: by how many rounds the rule stops after an oracle who sees what the next round really gains; `within a
+  round`, how often that is one at most; `left`: what the optimum would gain beyond, in seed noises, where it stops.
 
-Of RegMix's 512 public runs of 1M parameters so many are asked for or taken at random, and the best of its 64 mixtures
-of 1B chosen; regret there in standard deviations of the level. `--known`: times the candidates that are spread out
-before anything is believed.
+Of RegMix's 512 public runs of 1M parameters so many are asked for or taken at random, and the best predicted of its 64
+mixtures of 1B, and of the 512, chosen: by the level of six of its losses, and by Pile-CC's alone; regret in standard
+deviations. `--known`: times the candidates that are spread out before anything is believed.
 """
 
 import argparse
@@ -48,6 +48,7 @@ PREDICTOR = "gaussian_process"
 PRICED = 40  # seeds whose bounds are priced
 SIZES, TURN, POOL = (24, 32, 40, 48, 64, 80), 4, 1000
 RIVALS, LOT, DRAWS = (16, 24, 32, 48, 64, 96, 128), 8, 6  # of RegMix
+SIX = "six losses"
 SAMPLE = FREE.draw(500, rng=np.random.default_rng(9))
 SCALE = Scored(SAMPLE, losses(SAMPLE), TASKS)
 DEVIATION = SCALE.scores.std().to_numpy()
@@ -124,10 +125,11 @@ def driven(name: str, seed: int) -> list[dict]:
         asked, gain = asking.ask(predictor, fresh, seen, TURN, rng=rng)
         if np.isfinite(gain):
             noise = NOISE * np.linalg.norm(DEVIATION / seen.scores.std().to_numpy()) / len(TASKS)
+            now = regret(region, best(predictor, seen.mixtures, 1, level(seen)).iloc[0])
             if gain < noise:
-                stops.setdefault("rule", turn)
-            if regret(region, best(predictor, seen.mixtures, 1, level(seen)).iloc[0]) < 1:
-                stops.setdefault("oracle", turn)
+                stops.setdefault("rule", (turn, now))
+            if now - min(regret(region, mixture) for _, mixture in asked.iterrows()) < 1:
+                stops.setdefault("oracle", (turn, now))
         seen, turn = seen + run(asked, rng), turn + 1
         if len(seen) in SIZES:
             for how, known in (("asked", seen), ("random", order.take(np.arange(len(seen))))):
@@ -135,18 +137,20 @@ def driven(name: str, seed: int) -> list[dict]:
                 by = level(fitted.predict(last))
                 value = regret(region, refine(fitted, best(fitted, last, 1, by).iloc[0], region, by, rng=rng))
                 rows.append({"region": name, "measure": how, "runs": len(seen), "value": value})
-    ends = {who: stops.get(who, turn) for who in ("rule", "oracle")}
-    return [*rows, {"region": name, "measure": "stopped", "value": ends["rule"] - ends["oracle"]}]
+    (rule, left), (oracle, _) = (stops.get(who, (turn, 0.0)) for who in ("rule", "oracle"))
+    given = {"stopped": rule - oracle, "left": left}
+    return rows + [{"region": name, "measure": measure, "value": value} for measure, value in given.items()]
 
 
 # --- RegMix's runs
 
 
-def chosen(folder: Path, how: str, known: float, draw: int) -> list[dict]:
-    """Return the regret at 1B of what so many runs of 1M choose."""
+def chosen(folder: Path, target: str, how: str, known: float, draw: int) -> list[dict]:
+    """Return the regret at 1B of what so many runs of 1M choose, by a target: a task, or some (`SIX`)."""
     sets = regmix.load(folder)
     tasks = list(sets["train"].tasks.index)
-    tasks = [tasks[i] for i in np.linspace(0, len(tasks) - 1, 6).round().astype(int)]
+    some = np.linspace(0, len(tasks) - 1, 6).round().astype(int)
+    tasks = [tasks[i] for i in some] if target == SIX else [target]
     runs, big = (sets[name].only(tasks) for name in ("train", "1B"))
     pool, rng = runs.take(np.random.default_rng([11, draw]).permutation(len(runs))), np.random.default_rng([7, draw])
     predictor, names, rows = PREDICTORS[PREDICTOR].new(rng=rng), [], []
@@ -162,7 +166,7 @@ def chosen(folder: Path, how: str, known: float, draw: int) -> list[dict]:
         for test, guess, true in (("1B", said, real), ("1M", own, pool.level(pool))):
             value = (true[guess.idxmin()] - true.min()) / true.std()
             measure = how if how == "random" else f"asked after {known:g} K"
-            rows.append({"region": f"RegMix {test}", "measure": measure, "runs": size, "value": value})
+            rows.append({"region": f"RegMix {test}, {target}", "measure": measure, "runs": size, "value": value})
     return rows
 
 
@@ -197,7 +201,8 @@ def main() -> None:
     calls += [partial(driven, name, seed) for seed in range(given.asked) for name in REGIONS]
     if given.regmix:
         ways = [("random", 0.0), *(("asked", known) for known in given.known)]
-        calls += [partial(chosen, given.regmix, how, known, draw) for draw in range(DRAWS) for how, known in ways]
+        each = [(target, *way, draw) for draw in range(DRAWS) for target in (SIX, regmix.TARGET) for way in ways]
+        calls += [partial(chosen, given.regmix, *one) for one in each]
     parts = fan_out(_called, [(call,) for call in calls], n_jobs=given.workers, ordered=True)
     found = summary(
         pd.DataFrame([row for part in parts for row in part]).reindex(columns=["region", "measure", "runs", "value"])

@@ -86,6 +86,14 @@ def test_who_says_nothing_is_not_calibrated_and_what_cannot_be_is_said(rng):
     assert ranges(fitted, seen.mixtures.iloc[0])[["low", "high"]].isna().all(axis=None)
 
 
+def test_too_few_runs_keep_their_spread_and_are_told_why(rng):
+    seen = runs(rng, 11)
+    fitted = PREDICTORS["stack"].new(rng=rng).fit(seen)
+    sure, table = calibrated(fitted, seen, rng=rng)
+    assert table["covered"].isna().all() and table["told"].str.startswith("not known: stack needs 10 runs, not ").all()
+    pd.testing.assert_frame_equal(sure.spread(seen.mixtures), fitted.spread(seen.mixtures))
+
+
 def test_what_a_mixture_is_predicted_to_score_is_an_interval_of_a_run(rng):
     seen = runs(rng, 60)
     seen = replace(seen, tasks=seen.tasks.assign(family="loss"))
