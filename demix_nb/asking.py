@@ -14,7 +14,7 @@ instead, for want of draws.
 import numpy as np
 import pandas as pd
 
-from demix_nb.decide import Search, best, level, telling, winner
+from demix_nb.decide import Search, best, drawn, level, telling, winner
 from demix_nb.scored import Scored
 
 SIZES = (8,) * 20  # mixtures at a time, rounds at most; the numbers are ours
@@ -81,7 +81,7 @@ def batch(
     by = level(some)
     pool = best(predictor, pool, NEAREST, by)
     everything = pool if waiting is None else pd.concat([pool, waiting[list(pool)].add_prefix("waiting ", axis=0)])
-    values = np.array([by(one).to_numpy() for one in predictor.draws(everything, DRAWS, rng=rng)])
+    values = drawn(predictor, everything, DRAWS, by, rng=rng)
     values, theirs = values[:, : len(pool)], values[:, len(pool) :]
     bar = np.full(len(values), float(by(predictor.predict(some.mixtures)).min()))
     bar = np.minimum(bar, theirs.min(axis=1, initial=np.inf))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from scipy.spatial.distance import cdist
 from scipy.special import ndtri
 
@@ -57,6 +58,18 @@ def best(predictor, pool: pd.DataFrame, n: int, by: Objective = macro_rank) -> p
     """Return the `n` mixtures of `pool` that are predicted best, best first; none whose objective is infinite."""
     values = by(predictor.predict(pool)).sort_values(kind="stable")
     return pool.loc[values.index[np.isfinite(values)][:n]]
+
+
+def drawn(
+    predictor, mixtures: pd.DataFrame, n: int, by: Objective, *, rng: np.random.Generator
+) -> Float[np.ndarray, "draw mixture"]:
+    """Return what `n` joint draws of a predictor make of an objective that values each mixture by itself."""
+    draws = predictor.draws(mixtures, n, rng=rng)
+    scores = np.concatenate([one.scores.to_numpy() for one in draws])
+    table = pd.DataFrame(np.tile(mixtures.to_numpy(), (n, 1)), columns=list(mixtures))
+    return (
+        by(Scored(table, pd.DataFrame(scores, columns=list(draws[0].scores)), draws[0].tasks)).to_numpy().reshape(n, -1)
+    )
 
 
 def propose(predictor, pool: pd.DataFrame, top_k: int = TOP_K, by: Objective = macro_rank) -> pd.Series:

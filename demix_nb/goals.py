@@ -11,6 +11,7 @@ Sources: DeMix (arXiv 2602.00747) 2.4; utilities: MergeMix (2601.17858); chance 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ NAMED = {  # of the families' scores in standard deviations above what was score
     "level": lambda families: families.mean(axis=1),
     "worst family": lambda families: families.min(axis=1),
 }
-LEVELLED = (RANK, "level")  # objectives whose optimum a level speaks of
+ALONE, AGREE = 4, 1e-6  # mixtures that are valued each by itself; how near that is to their values together
 
 
 def goal(said: str | Mapping[str, float] = RANK) -> Goal:
@@ -46,6 +47,24 @@ def goal(said: str | Mapping[str, float] = RANK) -> Goal:
     if said in NAMED:
         return _standardised(NAMED[said], said)
     return _standardised(_own(said), said)
+
+
+def steady(said: str | Mapping[str, float] = RANK) -> Goal:
+    """Return what a study file's `objective` says, as a number of each mixture by itself; of the rank, the level.
+
+    A rank among what was scored stands still beyond the best of it, where an optimum lies: the level does not.
+    """
+    return goal("level" if said == RANK else said)
+
+
+def by_itself(by: Objective, some: Scored) -> bool:
+    """Whether an objective values mixtures one by one as it does together; ties and prices can be told of no other."""
+    some = some.take(np.arange(min(ALONE, len(some))))
+    try:
+        alone = [by(some.take([row])).item() for row in range(len(some))]
+    except Refusal:
+        return False
+    return np.allclose(alone, by(some), rtol=0, atol=AGREE * (1 + np.abs(alone).max()))
 
 
 def _standardised(utility: Callable[[pd.DataFrame], pd.Series], name: str) -> Goal:
@@ -104,6 +123,22 @@ class Guardrail:
         score, doubt = (predicted.scores[own] * sign).mean(axis=1), spread[own].mean(axis=1)
         gap = score.iloc[1:] - score.iloc[0] + self.margin
         return pd.Series(norm.cdf(gap / np.maximum(doubt.iloc[1:], 1e-12)), mixtures.index)
+
+
+@dataclass(frozen=True)
+class Rails:
+    """Guardrails against one baseline, under one predictor."""
+
+    guardrails: Sequence[Guardrail]
+    predictor: Any
+    baseline: pd.Series | None
+
+    def keep(self, mixtures: pd.DataFrame) -> pd.Series:
+        """Return mixture → whether it keeps every guardrail; raises Refusal as `Guardrail.kept`."""
+        kept = pd.Series(True, mixtures.index)
+        for one in self.guardrails:
+            kept &= one.kept(self.predictor, mixtures, self.baseline) >= one.probability
+        return kept
 
 
 def guarded(goal: Goal, guardrails: Sequence[Guardrail], predictor, baseline: pd.Series | None) -> Goal:

@@ -3,8 +3,9 @@
 A second seed of the same mixture moves a model; where the best mixture is not further ahead than that, there is nothing
 to find. What all mixtures share moves none past another, so a run's noise is the standard deviation of the gaps between
 two seeds over √2. Before anything is trained a gain is the predictor's word, as uncertain as it was wrong about really
-trained mixtures (`of_predictions`); afterwards it is the difference of two noisy runs (`of_trained`). Levels are the
-families' mean in standard deviations of the references, lower is better.
+trained mixtures (`of_predictions`); afterwards it is the difference of two noisy runs (`of_trained`). It is counted in
+the objective where that values each mixture by itself, and for the rank in levels: the families' mean in standard
+deviations of the references, lower is better.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
+from demix_nb.decide import Objective
 from demix_nb.intervals import interval, with_interval
 from demix_nb.runs import flat
 from demix_nb.scored import Scored
@@ -49,23 +51,23 @@ def scale(known: Scored, found: Scored) -> Scored:
 
 
 def of_predictions(
-    predictor, among: Scored, known: Scored, again: Scored, named: pd.DataFrame, best: str, *, rng: np.random.Generator
+    predictor, by: Objective, known: Scored, again: Scored, named: pd.DataFrame, best: str, *, rng: np.random.Generator
 ) -> tuple[str, pd.Series]:
     """Return the baseline, and by how much `best` is predicted ahead of it.
 
-    `named`: the mixtures it is among; the baseline is the one called so, else the best of uniform and natural. `known`,
-    `again`: references and their second seeds; `among`: what was scored (`scale`).
+    `by`: an objective that values each mixture by itself, such as a level; `named`: the mixtures `best` is among; the
+    baseline is the one called so, else the best of uniform and natural. `known`, `again`: references and their second
+    seeds.
     """
-    among = scale(known, among)
 
-    def level(scored: Scored) -> pd.Series:
-        return scored.level(among) if len(scored) else pd.Series(dtype=float)
+    def valued(scored: Scored) -> pd.Series:
+        return by(scored) if len(scored) else pd.Series(dtype=float)
 
-    levels, true = level(predictor.predict(named)), level(known)
-    errors = level(predictor.predict(known.mixtures)) - true if len(known) else true
-    plain = levels[["baseline"] if "baseline" in levels else levels.index.intersection(["uniform", "natural"])]
-    gaps = level(again) - true[again.names]
-    return plain.idxmin(), headroom(float(plain.min() - levels[best]), errors.to_numpy(), gaps.to_numpy(), rng=rng)
+    values, true = valued(predictor.predict(named)), valued(known)
+    errors = valued(predictor.predict(known.mixtures)) - true if len(known) else true
+    plain = values[["baseline"] if "baseline" in values else values.index.intersection(["uniform", "natural"])]
+    gaps = valued(again) - true[again.names]
+    return plain.idxmin(), headroom(float(plain.min() - values[best]), errors.to_numpy(), gaps.to_numpy(), rng=rng)
 
 
 def of_trained(
@@ -112,7 +114,7 @@ def won(
 def worth(found: pd.Series) -> str:
     """Return in words whether a search pays, of what `headroom` found."""
     if np.isnan(found["headroom"]):
-        return f"{found['gain']:.2f} standard deviations ahead of the baseline; what a second seed changes is not known"
+        return f"{found['gain']:.2f} of the objective ahead of the baseline; what a second seed changes is not known"
     known = with_interval(*found[["headroom", "low", "high"]], digits=1)
     told = (f"{found['headroom']:.1f}" if np.isnan(found["low"]) else known) + " seed noises ahead of the baseline"
     if found["headroom"] < WORTH:

@@ -5,7 +5,7 @@ Bounds come from a study file, from a notebook's caps or from amounts of data (`
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -28,12 +28,16 @@ Near = tuple[Shares, float]  # a mixture, largest total variation from it
 
 @dataclass(frozen=True)
 class Limits:
-    """Lower and upper bound of every candidate, groups by name, and a mixture with the largest distance from it."""
+    """Lower and upper bound of every candidate, groups by name, and a mixture with the largest distance from it.
+
+    `data`: candidate → share that one token more of it would allow, of those whose upper bound is an amount of data.
+    """
 
     lower: pd.Series
     upper: pd.Series
     groups: Mapping[str, Group]
     near: tuple[pd.Series, float] | None
+    data: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -88,6 +92,11 @@ class Limits:
         """Return the names of the bounds that a mixture meets, to within `near`."""
         far = shares if self.near is None else np.concatenate([shares, np.abs(shares - self.near[0].to_numpy())])
         return [bound.name for bound in self.named if bound.row @ far[: len(bound.row)] >= bound.most - near]
+
+    def tokens(self, name: str) -> float:
+        """Return what share one token more would add to a bound by name; NaN where it is no amount of data."""
+        bound = next(one for one in self.named if one.name == name)
+        return self.data.get(bound.of, np.nan) if bound.kind == "upper" and not bound.grouped else np.nan
 
     def loosened(self, name: str, by: float) -> "Limits":
         """Return the same with one bound, by name, wider by so much; raises Refusal for a name of none."""

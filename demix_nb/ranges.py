@@ -214,6 +214,7 @@ TYPES: dict[str, Any] = {
     "pool": Size,
     "top_k": Size,
     "rule": choice(_rules, "a rule for the answer"),
+    "tied_rule": choice(lambda: ("best", "nearest", "robust"), "best, nearest, robust or empty", empty=True),
     "top": Size,
     "simulated": Size,
     "caps": Annotated[

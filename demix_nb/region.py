@@ -10,7 +10,7 @@ Sources: DeMix (arXiv 2602.00747) 2.4; RegMix (2407.01492) 3.1; maximin designs:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,8 @@ class Region:
     """Mixtures of `candidates` within bounds; never empty.
 
     `lower` ≤ share ≤ `upper` (by default 0 and 1), shares that are `fixed`, sums of disjoint `groups` (name → members,
-    least, largest), and `near` a mixture: (its shares, largest total variation 0.5·Σ|x − shares|).
+    least, largest), and `near` a mixture: (its shares, largest total variation 0.5·Σ|x − shares|). `data`: candidate →
+    share that a token more of it would add to its upper bound, where this is an amount of data.
 
     Raises Refusal when it is made: for a bound on no candidate, a bound outside 0 … 1 or above its partner, a fixed
     share out of its bounds, groups that overlap, and where no mixture obeys all bounds: which, and what would mend it.
@@ -46,9 +47,10 @@ class Region:
         fixed: Shares | None = None,
         groups: Mapping[str, Group] | None = None,
         near: Near | None = None,
+        data: Mapping[str, float] | None = None,
     ) -> None:
         self.candidates = list(candidates)
-        self.limits = Limits.of(self.candidates, lower, upper, fixed, groups or {}, near)
+        self.limits = replace(Limits.of(self.candidates, lower, upper, fixed, groups or {}, near), data=data or {})
         self.limits.check()
 
     @classmethod
@@ -75,9 +77,10 @@ class Region:
         caps, names, own = of_data(tokens, target_tokens, epochs, general, beta), list(tokens.index), dict(upper or {})
 
         def make(times: float = 1.0) -> "Region":
-            return cls(
-                names, lower, own | {name: min(cap, own.get(name, 1.0)) for name, cap in caps(times).items()}, **bounds
-            )
+            of_data = {name: cap for name, cap in caps(times).items() if cap < own.get(name, 1.0)}
+            each = epochs if not np.isscalar(epochs) else dict.fromkeys(names, epochs)
+            rates = {name: each[name] / (beta * target_tokens) for name in of_data}
+            return cls(names, lower, own | of_data, **bounds, data=rates)
 
         try:
             return make()

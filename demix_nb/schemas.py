@@ -47,6 +47,7 @@ SCHEMAS = {
     "bases": Schema("base", {"proxy": "str", "budget": "float", "measure": "str", "value": "float"}, unique=False),
     "tied": Schema("candidate", {"share": "float", "low": "float", "high": "float"}),
     "prices": Schema("bound", {"gain": "float", "low": "float", "high": "float"}),
+    "calibration": Schema("task", {"nominal": "float", "covered": "float", "low": "float", "high": "float"}),
     "regimes": Schema(
         "regime",
         {"base": "int", "share": "float", "delta": "float", "proxy": "str", "measure": "str", "value": "float"},
@@ -62,6 +63,9 @@ SCHEMAS = {
     "cosines": Schema("component", {}, numeric=True),
     "appraised": Schema(
         "table", {"test": "str", "design": "str", "runs": "int", "predictor": "str", "rho": "float"}, unique=False
+    ),
+    "answers": Schema(
+        "region", {"measure": "str", "value": "float", "low": "float", "high": "float", "seeds": "int"}, unique=False
     ),
     "asked": Schema("table", {"how": "str", "runs": "int", "regret": "float"}, unique=False),
     "learning": Schema("predictor", {"runs": "int", "test": "str"} | INTERVAL, unique=False),
@@ -109,6 +113,7 @@ TABLES = {  # name of a table → what it must hold; a name that is not here is 
     "asked_mixtures": "mixtures",
     "tied": "tied",
     "prices": "prices",
+    "calibration": "calibration",
     "strategies": "quality",
     "larger_strategies": "quality",
     "partition_quality": "quality",
@@ -129,6 +134,7 @@ TABLES = {  # name of a table → what it must hold; a name that is not here is 
     "regmix_learning_curve": "learning",
     "predictors_on_tables": "appraised",
     "asked_on_tables": "asked",
+    "answers": "answers",
     "predictions": "predictions",
     "regmix_predictions": "predictions",
     "coverage": "coverage",

@@ -10,12 +10,13 @@ the smallest change that is worth making.
 Source: ours; regions of a level under a posterior: Bolin & Lindgren (2015).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from demix_nb.decide import CAUTION, Objective, best
+from demix_nb.decide import CAUTION, Objective, best, drawn
 from demix_nb.mixtures import average
 from demix_nb.region import Region
 from demix_nb.store import Refusal
@@ -73,18 +74,23 @@ def tied(
     *,
     rng: np.random.Generator,
     also: pd.DataFrame | None = None,
+    keep: Callable[[pd.DataFrame], pd.Series] | None = None,
 ) -> Tied:
     """Return the set of a region's mixtures that are tied with the best.
 
     `by`: the objective, the smaller the better, of each mixture by itself (a level, not a rank among others); `noise`:
-    the standard deviation of one run in its unit. `also`: mixtures to be told of too, such as a search's answer. Raises
-    Refusal for a predictor that cannot say how sure it is, and for a noise that is not positive.
+    the standard deviation of one run in its unit. `also`: mixtures to be told of too, such as a search's answer.
+    `keep`: which mixtures keep the guardrails; no other is in the set. Raises Refusal for a predictor that cannot say
+    how sure it is, for a noise that is not positive, and where no mixture of the pool keeps them.
     """
     if not noise > 0:
         raise Refusal(f"a second seed changes {noise}; it must be above 0, or nobody knows what a tie is")
-    pool = best(predictor, region.draw(POOL, rng=rng, prefix="t"), NEAREST, by)
-    pool = pool if also is None else pd.concat([also[list(pool)], pool])
-    values = np.array([by(one).to_numpy() for one in predictor.draws(pool, DRAWS, rng=rng)])
+    pool = _within(region.draw(POOL, rng=rng, prefix="t"), keep)
+    if not len(pool):
+        raise Refusal(f"none of {POOL} mixtures of the region keeps the guardrails; widen their margins")
+    pool = best(predictor, pool, NEAREST, by)
+    pool = pool if also is None else pd.concat([_within(also[list(pool)], keep), pool])
+    values = drawn(predictor, pool, DRAWS, by, rng=rng)
     chance = (values <= values[:, [values.mean(axis=0).argmin()]] + noise).mean(axis=0)
     facts = {
         "chance": chance,
@@ -94,3 +100,7 @@ def tied(
     told = pd.DataFrame(facts, pool.index)
     kept = told[told["chance"] >= CHANCE].sort_values("value")
     return Tied(pool.loc[kept.index], kept)
+
+
+def _within(pool: pd.DataFrame, keep: Callable[[pd.DataFrame], pd.Series] | None) -> pd.DataFrame:
+    return pool if keep is None or not len(pool) else pool[keep(pool)]

@@ -53,8 +53,29 @@ def test_groups_distances_and_lower_bounds_have_prices_too(rng):
     assert list(found.index) == ["near"] and found["gain"].item() > 0
     _, found = prices.prices(Sure(), Region(NAMES, lower={"drill": 0.2}), objective, start, rng=rng)
     assert list(found.index) == ["lower drill"] and found["gain"].item() > 0
+    assert found[["billion", "billion_low", "billion_high"]].isna().all(axis=None), "no amount of data"
     _, none = prices.prices(Sure(), Region(NAMES), objective, start, rng=rng)
-    assert none.empty and list(none) == ["gain", "low", "high"]
+    assert none.empty and list(none) == prices.PRICED
+
+
+TOKENS = pd.Series([9e9, 4e9, 1e9, 3e9, 4e9, 1e9], NAMES)
+
+
+@pytest.mark.parametrize("target", [20e9, 2000e9], ids=["a billion is many points", "a billion is little"])
+def test_a_billion_tokens_more_are_worth_what_the_loosened_problem_gains(target, rng):
+    def allowed(**more):
+        tokens = TOKENS * target / 20e9 + pd.Series(more).reindex(NAMES, fill_value=0.0)
+        data = {"target_tokens": target, "epochs": 2.0, "general": "news", "beta": 0.5}
+        return Region.of_data(tokens, **data, upper={"drill": 0.02})
+
+    region = allowed()
+    _, found = prices.prices(Sure(), region, objective, pd.Series(1 / 6, NAMES), rng=rng)
+    assert {"upper word", "upper python", "upper drill"} <= set(found.index)
+    assert np.isnan(found.loc["upper drill", "billion"]), "a cap of shares, not of data"
+    for name in ("word", "python"):
+        gain = best_in(region) - best_in(allowed(**{name: 1e9}))
+        row = found.loc[f"upper {name}"]
+        assert row["billion"] == pytest.approx(gain, rel=0.1) and row["billion_low"] == pytest.approx(gain, rel=0.1)
 
 
 def test_intervals_of_what_was_learnt_hold_the_true_gain():

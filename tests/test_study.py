@@ -11,6 +11,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
+from demix_nb import tied
 from demix_nb.mixtures import as_table, natural, uniform
 from demix_nb.predictors import PREDICTORS
 from demix_nb.region import Region
@@ -49,7 +50,14 @@ def committed(tmp_path, **tables) -> Study:
     study = Study.open(tmp_path)
     for name, table in tables.items():
         study[name] = table
-    return study
+    return said(study)
+
+
+def said(study: Study, **section) -> Study:
+    """The same with a study file that says no more than this."""
+    content = {"candidates": {name: {} for name in study.candidates}} | section
+    (study.folder / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return Study.open(study.folder)
 
 
 def plain(study: Study) -> pd.DataFrame:
@@ -92,29 +100,110 @@ def test_headroom_without_references_or_second_seeds_is_told_in_standard_deviati
         assert "what a second seed changes is not known" in found["told"]
 
 
-def test_ties_and_prices_are_of_the_level_and_of_nothing_else(tmp_path):
-    """Where another objective or a guardrail decides, or nobody knows how sure anything is, they are not told."""
-    whole = committed(tmp_path / "whole")
-    proxies, region = (
-        whole.scored("merged", "reference"),
-        Region(whole.candidates, upper=dict.fromkeys(whole.candidates, 0.1)),
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """The laptop's committed study, its merged proxies, a region that binds, and a predictor that knows its spread."""
+    study = committed(tmp_path_factory.mktemp("laptop"))
+    proxies = study.scored("merged", "reference")
+    sure = PREDICTORS["gaussian_process"].new(rng=np.random.default_rng(0)).fit(proxies)
+    return study, proxies, Region(study.candidates, upper={"math_word": 0.05, "code_stdlib": 0.05}), sure
+
+
+def by_others(families):
+    return families["math"].rank()
+
+
+def by_math(families):
+    return 10 * families["math"]
+
+
+def test_ties_and_prices_are_of_the_objective(fitted):
+    """The rank is told by the level; a utility that is ten times another has its set and ten times its prices."""
+    study, proxies, region, sure = fitted
+
+    def certain(noise=0.5, **section):
+        given = (region, proxies, uniform(study.candidates), noise)
+        return said(study, **section).certain(sure, *given, rng=np.random.default_rng(1))
+
+    rank, level = certain(), certain(objective="level")
+    assert len(rank.tied) and len(rank.prices) and rank.why == ""
+    answer = uniform(study.candidates)
+    assert rank.choose("", answer, answer) is answer
+    for rule in tied.RULES:
+        chosen = rank.choose(rule, answer, answer)
+        assert chosen.ge(rank.tied["low"] - 1e-9).all() and chosen.le(rank.tied["high"] + 1e-9).all()
+    assert rank.choose("nearest", answer, answer).equals(rank.found.choose("nearest", answer))
+    pd.testing.assert_frame_equal(rank.tied, level.tied)
+    pd.testing.assert_frame_equal(rank.prices, level.prices)
+    assert len(certain(objective="worst family").tied)
+    math, tenfold = certain(objective={"math": 1.0}), certain(objective="test_study:by_math", noise=5.0)
+    pd.testing.assert_frame_equal(math.tied, tenfold.tied)
+    assert not math.tied.equals(level.tied)
+    np.testing.assert_allclose(10 * math.prices["gain"], tenfold.prices["gain"], rtol=0.02)
+
+
+def test_what_cannot_be_told_says_why(fitted):
+    study, proxies, region, sure = fitted
+    unsure = PREDICTORS["ridge"].new(rng=np.random.default_rng(0)).fit(proxies)
+    reasons = {
+        "ridge does not say how sure it is": (unsure, 0.5, {}),
+        "what a second seed changes is not known": (sure, None, {}),
+        "values a mixture by the others it stands with": (sure, 0.5, {"objective": "test_study:by_others"}),
+    }
+    for reason, (predictor, noise, section) in reasons.items():
+        told = said(study, **section).certain(
+            predictor, region, proxies, uniform(study.candidates), noise, rng=np.random.default_rng(1)
+        )
+        assert reason in told.why and not len(told.tied) and not len(told.prices)
+        assert told.choose("", uniform(study.candidates), uniform(study.candidates)).equals(uniform(study.candidates))
+        with pytest.raises(Refusal, match=f"no tied set to take 'best' of: .*{reason}"):
+            told.choose("best", uniform(study.candidates), uniform(study.candidates))
+
+
+def test_under_a_guardrail_only_what_keeps_it_is_tied_and_priced(fitted):
+    """The best of code alone forget mathematics: a guardrail keeps them out, and no bound has a price by itself."""
+    study, proxies, region, sure = fitted
+    section = {"objective": {"code": 1.0}, "run": {"baseline": uniform(study.candidates).to_dict()}}
+
+    def certain(margin):
+        own, rng = said(study, guardrails={"math": margin}, **section), np.random.default_rng(1)
+        return own._rails(sure), own.certain(sure, region, proxies, uniform(study.candidates), 0.05, rng=rng)
+
+    (_, loose), (rails, tight) = certain(9.0), certain(0.05)
+    assert rails.keep(tight.found.mixtures).all() and not rails.keep(loose.found.mixtures).all()
+    assert len(loose.prices) and loose.why == ""
+    assert not len(tight.prices) and tight.why.startswith("a guardrail holds the answer")
+    with pytest.raises(Refusal, match="none of 20000 mixtures of the region keeps the guardrails; widen their margins"):
+        certain(-9.0)
+
+
+def test_the_answer_is_one_sentence_with_units_and_intervals(fitted):
+    study = fitted[0]
+    shares = dict(zip("abcdefg", [0.4, 0.2, 0.1, 0.1, 0.1, 0.06, 0.04], strict=True))
+    answer = {
+        "mixture": shares, "tied": {"a": [0.25, 0.5]}, "predicted": {"math": 3.1}, "interval": {"math": [3.0, 3.2]},
+        "units": {"math": "bpb"}, "evidence": "references", "found_by": "demix, mixed",
+        "headroom": {"told": "something to find: 3.0 [2.1, 4.0] seed noises ahead of it", "baseline": "uniform"},
+    }  # fmt: skip
+    assert study.sentence(answer) == (
+        "Train on a 40% (25% to 50% as good), b 20%, c 10%, d 10%, e 10%, 2 others 10%; against uniform "
+        "something to find: 3.0 [2.1, 4.0] seed noises ahead of it; its mixed proxy is predicted to score "
+        "math 3.100 [3.000, 3.200] bpb (90 %); evidence: references."
     )
-    sure, unsure = (PREDICTORS[name].new(rng=np.random.default_rng(0)).fit(proxies)
-                    for name in ("gaussian_process", "ridge"))  # fmt: skip
-    sections = ({}, {"objective": "level"}, {"objective": "worst family"}, {"objective": {"math": 1.0}},
-                {"guardrails": {"math": 0.1}})  # fmt: skip
-    told = []
-    for number, section in enumerate(sections):
-        study = committed(tmp_path / str(number))
-        content = {"candidates": {name: {} for name in study.candidates}} | section
-        (study.folder / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-        given = (region, proxies, uniform(study.candidates))
-        ties, prices = study.certain(sure, *given, 0.5, rng=np.random.default_rng(1))
-        told.append(len(ties) > 0)
-        assert bool(len(ties)) == bool(len(prices))
-        for predictor, noise in ((unsure, 0.5), (sure, None)):
-            assert not any(map(len, study.certain(predictor, *given, noise, rng=np.random.default_rng(1))))
-    assert told == [True, True, False, False, False]
+    assert "; a run is predicted" in study.sentence(answer | {"found_by": "demix, table"})
+
+
+def test_headroom_is_counted_in_the_objective(fitted):
+    study, proxies, _, sure = fitted
+    named = pd.concat([study.references.mixtures.iloc[:1].set_axis(["winner"]), plain(study)])
+    one, ten = (
+        said(study, objective=objective).headroom(sure, proxies, named, "winner", rng=np.random.default_rng(1))
+        for objective in ({"math": 1.0}, "test_study:by_math")
+    )
+    assert ten["gain"] == pytest.approx(10 * one["gain"], rel=1e-3) and ten["noise"] == pytest.approx(
+        10 * one["noise"], rel=1e-3
+    )
+    assert ten["headroom"] == pytest.approx(one["headroom"], rel=1e-3)
 
 
 def test_opening_imports_no_torch_and_a_folder_without_a_study_says_what_to_run(tmp_path):

@@ -1,6 +1,6 @@
 """From a few scored mixtures to all of them: the predictors, and what becomes of their promises on unseen runs."""
 
-from demix_nb.predictors.calibration import calibrated
+from demix_nb.predictors.calibration import calibrated, ranges
 from demix_nb.predictors.judging import Judge, check_enough, luck
 from demix_nb.predictors.measures import appraisal, coverage, errors, lead, over_subsets, regret, unlearnt
 from demix_nb.predictors.predictor import PREDICTORS, Predictor, out_of_fold
@@ -18,6 +18,7 @@ __all__ = [
     "luck",
     "out_of_fold",
     "over_subsets",
+    "ranges",
     "regret",
     "unlearnt",
 ]

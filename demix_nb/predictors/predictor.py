@@ -143,7 +143,8 @@ class Predictor:
         Raises Refusal before `fit`, and for what is no mixture table over the candidates of `fit`.
         """
         mixtures = self._known(mixtures)
-        return Scored(mixtures, self._table("predict", mixtures).apply(self._near), self.tasks)
+        guess = {task: self._near(task, values) for task, values in self._values("predict", mixtures).items()}
+        return Scored(mixtures, pd.DataFrame(guess, mixtures.index), self.tasks)
 
     def spread(self, mixtures: pd.DataFrame) -> pd.DataFrame:
         """Return the standard deviations of what `predict` returns, mixture × task, in the tasks' units.
@@ -154,7 +155,8 @@ class Predictor:
             able = " or ".join(repr(name) for name, row in PREDICTORS.items() if row.spread)
             raise Refusal(f"{self.row.label} has no spread; take {able}")
         mixtures = self._known(mixtures)
-        return self._table("spread", mixtures).mul(self.times.reindex(self.tasks.index, fill_value=1.0))
+        own = {task: self.times.get(task, 1.0) * one for task, one in self._values("spread", mixtures).items()}
+        return pd.DataFrame(own, mixtures.index)
 
     def draws(self, mixtures: pd.DataFrame, n: int, *, rng: np.random.Generator) -> list[Scored]:
         """Return `n` answers to what these mixtures would score without a run's noise, each for all of them together.
@@ -167,27 +169,27 @@ class Predictor:
         mixtures, streams = self._known(mixtures), rng.spawn(len(self.regressors))
         shares, drawn = mixtures.to_numpy(), {}
         for (task, one), own in zip(self.regressors.items(), streams, strict=True):
-            drawn[task] = one.draw(shares, n, own)
-            if (times := self.times.get(task, 1.0)) != 1.0:
+            found, times = one.draw(shares, n, own), self.times.get(task, 1.0)
+            if times != 1.0:
                 mean = one.predict(shares)
-                drawn[task] = mean + times * (drawn[task] - mean)
+                found = mean + times * (found - mean)
+            drawn[task] = self._near(task, found)
         tables = (pd.DataFrame({t: rows[i] for t, rows in drawn.items()}, mixtures.index) for i in range(n))
-        return [Scored(mixtures, table.apply(self._near), self.tasks) for table in tables]
+        return [Scored(mixtures, table, self.tasks) for table in tables]
 
-    def _near(self, guess: pd.Series) -> pd.Series:
-        low, high = self.ends[guess.name]
-        return guess.clip(low - BEYOND * (high - low), high + BEYOND * (high - low))
+    def _near(self, task: str, guess: np.ndarray) -> np.ndarray:
+        low, high = self.ends[task]
+        return np.clip(guess, low - BEYOND * (high - low), high + BEYOND * (high - low))
 
     def _known(self, mixtures: pd.DataFrame) -> pd.DataFrame:
         if not hasattr(self, "regressors"):
             raise Refusal("predict comes after fit: call fit(scored) first")
         return validate(mixtures, self.candidates)
 
-    def _table(self, method: str, mixtures: pd.DataFrame) -> pd.DataFrame:
+    def _values(self, method: str, mixtures: pd.DataFrame) -> dict[str, np.ndarray]:
         shares = mixtures.to_numpy()
         chunks = [shares[start : start + CHUNK] for start in range(0, len(shares), CHUNK)]
-        values = {t: np.concatenate([getattr(c, method)(x) for x in chunks]) for t, c in self.regressors.items()}
-        return pd.DataFrame(values, index=mixtures.index)
+        return {t: np.concatenate([getattr(c, method)(x) for x in chunks]) for t, c in self.regressors.items()}
 
 
 def _learnt(make: Callable, x: np.ndarray, y: np.ndarray, *given: object) -> object:

@@ -1,10 +1,12 @@
 """Intervals hold what they promise on runs that nobody has seen, whoever made them, and it is said where none does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from demix_nb.predictors import PREDICTORS, calibrated, coverage
+from demix_nb.predictors import PREDICTORS, calibrated, coverage, ranges
 from demix_nb.predictors.calibration import CALIBRATED, told
 from demix_nb.predictors.regressor import widened
 from demix_nb.region import Region
@@ -79,4 +81,23 @@ def test_who_says_nothing_is_not_calibrated_and_what_cannot_be_is_said(rng):
     fitted = PREDICTORS["ridge"].new(rng=rng).fit(seen)
     same, table = calibrated(fitted, seen, rng=rng)
     assert same is fitted and table.empty and list(table) == CALIBRATED
-    assert told(0.9) == "calibrated" and "too narrow" in told(0.87) and "too wide" in told(0.96)
+    assert told(0.9, 0.8, 0.95) == "calibrated" and told(0.87, 0.8, 0.92).startswith("perhaps too narrow")
+    assert told(0.80, 0.7, 0.87).startswith("too narrow: no multiple") and told(0.99, 0.95, 1.0).startswith("too wide")
+    assert ranges(fitted, seen.mixtures.iloc[0])[["low", "high"]].isna().all(axis=None)
+
+
+def test_too_few_runs_keep_their_spread_and_are_told_why(rng):
+    seen = runs(rng, 11)
+    fitted = PREDICTORS["stack"].new(rng=rng).fit(seen)
+    sure, table = calibrated(fitted, seen, rng=rng)
+    assert table["covered"].isna().all() and table["told"].str.startswith("not known: stack needs 10 runs, not ").all()
+    pd.testing.assert_frame_equal(sure.spread(seen.mixtures), fitted.spread(seen.mixtures))
+
+
+def test_what_a_mixture_is_predicted_to_score_is_an_interval_of_a_run(rng):
+    seen = runs(rng, 60)
+    seen = replace(seen, tasks=seen.tasks.assign(family="loss"))
+    fitted, fresh = PREDICTORS["gaussian_process"].new(rng=rng).fit(seen), runs(rng, 1, "f").mixtures
+    found, spread = ranges(fitted, fresh.iloc[0]).loc["loss"], fitted.spread(fresh).iloc[0]
+    assert found["predicted"] == pytest.approx(fitted.predict(fresh).scores.iloc[0].mean())
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.645 * spread.mean(), rel=1e-3)
