@@ -128,6 +128,18 @@ class Certain(Facts):
         why = "a guardrail holds the answer, so that no bound has a price by itself" if held else ""
         return Sure(ties, ties.ranges.assign(share=answer), priced, why)
 
+    def apart(self, proxies: Mapping[str, Any], mixtures: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:
+        """Return how far merges are to be believed without references (`mending.apart`), on the tasks that are ranked.
+
+        `proxies`: kind → proxy. Empty where merged and mixed ones are not both there.
+        """
+        from demix_nb import mending
+
+        if not {"merged", "mixed"} <= set(proxies):
+            return pd.DataFrame()
+        ranked = tasks.index[tasks["in_rank"]]
+        return mending.apart(*(proxies[kind](mixtures).only(ranked) for kind in ("merged", "mixed")))
+
     def sentence(self, answer: Mapping[str, Any]) -> str:
         """Return what `mixture.yaml` answers in one sentence: shares, gain, scores, and what is behind them."""
         ties, shares = answer["tied"], pd.Series(answer["mixture"]).sort_values(ascending=False)

@@ -246,18 +246,6 @@ class Study(Opened):
 
     # --- what a predictor learns from
 
-    def apart(self, mixtures: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:
-        """Return how far merges are to be believed without references (`mending.apart`), on the tasks that are ranked.
-
-        Empty where merged and mixed proxies are not both there.
-        """
-        from demix_nb import mending
-
-        if not {"merged", "mixed"} <= set(self.kinds):
-            return pd.DataFrame()
-        ranked = tasks.index[tasks["in_rank"]]
-        return mending.apart(*(self.proxy(kind)(mixtures).only(ranked) for kind in ("merged", "mixed")))
-
     def luck(self, rng: np.random.Generator) -> pd.Series:
         """Return `predictors.luck` of the runs given, by task: how often chance would order them as well."""
         from demix_nb.predictors import luck
