@@ -18,7 +18,7 @@ from demix_nb.exports import (
     torchtitan,
 )
 from demix_nb.exports.formats import MEANINGS, Format
-from demix_nb.exports.order import Order, Phase, Source
+from demix_nb.exports.order import SEQUENCE, Order, Phase, Source
 from demix_nb.exports.page import export, files_of
 
 _MODULES = (
@@ -26,4 +26,4 @@ _MODULES = (
 )  # fmt: skip
 FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in _MODULES}
 
-__all__ = ["FORMATS", "MEANINGS", "Format", "Order", "Phase", "Source", "export", "files_of"]
+__all__ = ["FORMATS", "MEANINGS", "SEQUENCE", "Format", "Order", "Phase", "Source", "export", "files_of"]

@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-SEQUENCE = 4096  # tokens; as in `exports.order`, which imports pandas
-
 
 def _given(what: str, **how: Any) -> Any:
     return typer.Option(help=what, show_default=False, **how)
@@ -25,7 +23,7 @@ def export(
         bool, typer.Option("--all", help="of a study file: the recipes of its components and references")
     ] = False,
     tokens: Annotated[float | None, _given("of the run; none: the study's")] = None,
-    sequence: Annotated[int, typer.Option(min=1, help="tokens of a sequence")] = SEQUENCE,
+    sequence: Annotated[int | None, _given("tokens of a sequence; none: 4,096", min=1)] = None,
     batch: Annotated[int | None, _given("sequences of a step, where there are phases", min=1)] = None,
     force: Annotated[bool, typer.Option("--force", help="replace what the folder holds")] = False,
 ) -> None:

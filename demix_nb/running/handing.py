@@ -5,7 +5,7 @@ table's mixtures, by the study's β; a study's answer, or, with `--all`, the rec
 whose checkpoints its file then names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from demix_nb import door, entries, faults, reading, sheets, studyfile
 from demix_nb import mixtures as simplex
-from demix_nb.exports import FORMATS, Format, Order, Phase, Source, export
+from demix_nb.exports import FORMATS, SEQUENCE, Format, Order, Phase, Source, export
 from demix_nb.ranges import closest
 from demix_nb.sections import Amount, Part
 from demix_nb.store import Refusal
@@ -45,11 +45,11 @@ class Places(Part):
 
 @dataclass(frozen=True)
 class Size:
-    """The run that is exported for: tokens, tokens of a sequence, sequences of a step."""
+    """The run that is exported for, as far as somebody says: tokens, tokens of a sequence, sequences of a step."""
 
-    tokens: float | None
-    sequence: int
-    batch: int | None
+    tokens: float | None = None
+    sequence: int | None = None
+    batch: int | None = None
 
 
 def rows(names: list[str]) -> list[Format]:
@@ -93,10 +93,11 @@ def asked(path: Path, study: StudyFile | None, *, everything: bool = False) -> P
         return _of_study(path, studyfile.read(path), everything)
     if everything:
         raise Refusal(f"{path.name} is no study file; --all exports the components and references of one")
-    table = reading.opened(path, trained=True).table
-    if (phases := entries.phases_of(path, content)) is not None:
-        return {"": _phased(path, table, phases)}
-    return _alone(table if "recipe" in content else _diluted(table, study))
+    table, phases = reading.opened(path, trained=True).table, entries.phases_of(path, content)
+    if phases is not None:
+        return {"": _phased(path, _diluted(table, study, ["recipe" in one for one in phases]), phases)}
+    told = isinstance(content.get("mixture"), Mapping) and "recipe" in content
+    return _alone(_diluted(table, study, [told] * len(table)))
 
 
 def _is_study(content: Mapping[str, Any]) -> bool:
@@ -108,13 +109,15 @@ def _alone(table: pd.DataFrame) -> Phased:
     return {(name if named else ""): (Phase(shares),) for name, shares in table.iterrows()}
 
 
-def _diluted(table: pd.DataFrame, study: StudyFile | None) -> pd.DataFrame:
-    """The recipes of mixtures, by the study's general candidate and β."""
+def _diluted(table: pd.DataFrame, study: StudyFile | None, already: Sequence[bool] = ()) -> pd.DataFrame:
+    """The recipes of mixtures, by the study's general candidate and β; `already`: row by row, which are recipes."""
     if study is None or study.general is None:
         return table
     beta = 1.0 if study.beta is None else study.beta
     named = table.reindex(columns=list(dict.fromkeys([*table, study.general])), fill_value=0.0)
-    return simplex.as_table({name: simplex.recipe(one, study.general, beta) for name, one in named.iterrows()})
+    betas = [1.0 if told else beta for told in already] or [beta] * len(table)
+    rows = zip(named.iterrows(), betas, strict=True)
+    return simplex.as_table({name: simplex.recipe(one, study.general, share) for (name, one), share in rows})
 
 
 def _phased(path: Path, table: pd.DataFrame, phases: list[Mapping[str, Any]]) -> tuple[Phase, ...]:
@@ -150,7 +153,9 @@ def hand_over(file: Path, to: list[str], data: Path, output: Path, size: Size, s
     there = sources(data, known)
     tokens = size.tokens or (known.run.target_tokens if known else None)
     whole = None if tokens is None else int(tokens)
-    orders = {name: Order(phases, there, whole, size.sequence, size.batch) for name, phases in phased.items()}
+    orders = {
+        name: Order(phases, there, whole, size.sequence or SEQUENCE, size.batch) for name, phases in phased.items()
+    }
     if odd := [name for name in orders if "/" in name or name in (".", "..")]:
         raise Refusal(f"mixture {odd[0]!r} cannot be a folder's name; call it otherwise")
     simple = all(len(one) == 1 for one in phased.values())

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import report
 import trainers
 from filelock import FileLock
 
@@ -32,3 +33,11 @@ def test_every_format_that_names_real_code_is_read_by_it():
     for name, packages in trainers.PACKAGES.items():
         for package in packages[:1]:
             assert FORMATS[name].real.split(":")[0] == package.replace("==", " ")
+
+
+def test_the_report_has_a_row_for_every_phase_or_says_that_there_is_none():
+    first, second = report.rows(FORMATS["levanter"], "two phases", trainers.two_phases(), 10**6)
+    assert (first["phase"], second["phase"]) == (1, 2) and first["read"] == second["read"] == "grammar"
+    assert first["difference"] == abs(first["realised"] - first["requested"]) < 1e-3
+    [none] = report.rows(FORMATS["megatron"], "two phases", trainers.two_phases(), 10**6)
+    assert none["read"] == "no phases" and "requested" not in none

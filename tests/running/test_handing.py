@@ -94,6 +94,13 @@ def test_phases_go_where_they_can(desk, capsys):
     assert "Megatron-LM, NeMo has no phases" in capsys.readouterr().err
 
 
+def test_a_phase_is_diluted_unless_it_is_a_recipe(desk):
+    phases = [{"part": 0.5, "mixture": SHARES}, {"part": 0.5, "mixture": SHARES, "recipe": RECIPE}]
+    (desk / "phases.yaml").write_text(yaml.safe_dump({"phases": phases}))
+    found = handing.asked(desk / "phases.yaml", handing.studyfile.read(desk / "study.yaml"))
+    assert all(phase.shares.to_dict() == pytest.approx(RECIPE) for phase in found[""]) and len(found[""]) == 2
+
+
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
@@ -106,9 +113,7 @@ def test_phases_go_where_they_can(desk, capsys):
 def test_paths_are_refused_by_name(desk, paths, message):
     (desk / "paths.yaml").write_text(yaml.safe_dump(paths))
     with pytest.raises(Refusal, match=message):
-        handing.hand_over(
-            desk / "bare.yaml", ["hf"], desk / "paths.yaml", desk / "out", handing.Size(None, 4096, None), None
-        )
+        handing.hand_over(desk / "bare.yaml", ["hf"], desk / "paths.yaml", desk / "out", handing.Size(), None)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +127,7 @@ def test_paths_are_refused_by_name(desk, paths, message):
 def test_files_are_refused_by_name(desk, file, content, message):
     (desk / file).write_text(yaml.safe_dump(content))
     with pytest.raises(Refusal, match=message):
-        handing.hand_over(desk / file, ["megatron"], desk / "paths.yaml", desk / "out", handing.Size(None, 64, 8), None)
+        handing.hand_over(desk / file, ["megatron"], desk / "paths.yaml", desk / "out", handing.Size(), None)
 
 
 def test_a_misspelt_format_is_told_the_nearest(desk, capsys):
