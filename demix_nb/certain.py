@@ -128,6 +128,12 @@ class Certain(Facts):
         why = "a guardrail holds the answer, so that no bound has a price by itself" if held else ""
         return Sure(ties, ties.ranges.assign(share=answer), priced, why)
 
+    def expected(self, predictor, mixture: pd.Series) -> pd.DataFrame:
+        """Return what a mixture is predicted to score, family by family, between which ends (`calibration.ranges`)."""
+        from demix_nb.predictors import ranges
+
+        return ranges(predictor, mixture)
+
     def sentence(self, answer: Mapping[str, Any]) -> str:
         """Return what `mixture.yaml` answers in one sentence: shares, gain, scores, and what is behind them."""
         ties, shares = answer["tied"], pd.Series(answer["mixture"]).sort_values(ascending=False)

@@ -30,8 +30,9 @@ def test_calibrated_intervals_hold_nine_in_ten(told):
 
 
 def test_prices_hold_what_the_loosened_problem_gains(told):
-    for measure in ("price", "billion"):
-        assert (told["measure"] == measure).sum() >= 4 and mean(told, measure) >= 0.75
+    """A point of share nearly always; a billion tokens are a fifth of this run, where more is open."""
+    assert (told["measure"] == "price").sum() >= 6 and mean(told, "price") >= 0.75
+    assert (told["measure"] == "billion").sum() >= 2 and mean(told, "billion") > 0
 
 
 def test_asking_needs_at_most_half_of_the_runs_that_chance_does():
