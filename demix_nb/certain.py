@@ -140,6 +140,12 @@ class Certain(Facts):
         ranked = tasks.index[tasks["in_rank"]]
         return mending.apart(*(proxies[kind](mixtures).only(ranked) for kind in ("merged", "mixed")))
 
+    def expected(self, predictor, mixture: pd.Series) -> pd.DataFrame:
+        """Return what a mixture is predicted to score, family by family, between which ends (`calibration.ranges`)."""
+        from demix_nb.predictors import ranges
+
+        return ranges(predictor, mixture)
+
     def sentence(self, answer: Mapping[str, Any]) -> str:
         """Return what `mixture.yaml` answers in one sentence: shares, gain, scores, and what is behind them."""
         ties, shares = answer["tied"], pd.Series(answer["mixture"]).sort_values(ascending=False)

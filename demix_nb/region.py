@@ -32,7 +32,7 @@ class Region:
 
     `lower` ≤ share ≤ `upper` (by default 0 and 1), shares that are `fixed`, sums of disjoint `groups` (name → members,
     least, largest), and `near` a mixture: (its shares, largest total variation 0.5·Σ|x − shares|). `data`: candidate →
-    share that a token more of it would add to its upper bound, where this is an amount of data.
+    share that a token more of it adds to an upper bound by data.
 
     Raises Refusal when it is made: for a bound on no candidate, a bound outside 0 … 1 or above its partner, a fixed
     share out of its bounds, groups that overlap, and where no mixture obeys all bounds: which, and what would mend it.
@@ -78,9 +78,8 @@ class Region:
 
         def make(times: float = 1.0) -> "Region":
             of_data = {name: cap for name, cap in caps(times).items() if cap < own.get(name, 1.0)}
-            each = epochs if not np.isscalar(epochs) else dict.fromkeys(names, epochs)
-            rates = {name: each[name] / (beta * target_tokens) for name in of_data}
-            return cls(names, lower, own | of_data, **bounds, data=rates)
+            rates = pd.Series(epochs, names, dtype=float)[list(of_data)] / (beta * target_tokens)
+            return cls(names, lower, own | of_data, **bounds, data=rates.to_dict())
 
         try:
             return make()
@@ -111,8 +110,6 @@ class Region:
         """Return mixture → whether it lies in the region (to 1e-9)."""
         shares = validate(mixtures, self.candidates)
         return pd.Series(self.limits.bounds.far(shares.to_numpy()) <= TOLERANCE, shares.index)
-
-    # --- projection
 
     def project(self, mixtures: pd.DataFrame) -> pd.DataFrame:
         """Return the mixtures of the region that are nearest to these in KL divergence, row by row.

@@ -41,8 +41,8 @@ LAYERS = (
     ("hierarchy", "asking"),
     ("fidelity", "interactions"),
     ("predictors",),
-    ("tied", "prices", "goals"),
-    ("decide", "headroom"),
+    ("tied", "prices", "goals", "headroom"),
+    ("decide",),
     ("documents", "rivals"),
     ("reading", "textfiles"),
     ("scoresheets", "entries"),
@@ -268,7 +268,7 @@ def test_what_is_imported_is_declared():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     tests = {re.split(r"[\[~><=! ]", line)[0] for extra in project["optional-dependencies"].values() for line in extra}
     known = {IMPORTED.get(name, name.replace("-", "_")) for name in declared() | tests} | {"IPython", "demix_nb"}
-    helpers = {path.stem for path in (REPOSITORY / "tests").rglob("*.py")}
+    helpers = {path.stem for path in (REPOSITORY / "tests").rglob("*.py")} | {"benchmarks"}
     for path in (*PACKAGE.rglob("*.py"), *(REPOSITORY / "tests").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
