@@ -3,6 +3,7 @@
 import fixtures_panels
 import pandas as pd
 import pytest
+from scipy.stats import rankdata
 
 from demix_nb.mixtures import validate
 from demix_nb.panels import landscapes
@@ -66,4 +67,5 @@ def test_landscapes_colour_ground_and_proxies_by_one_scale(scored, predictor, co
     assert ground.marker.coloraxis == points.marker.coloraxis and figure.layout.coloraxis.reversescale
     assert [mark.name for mark in marks] == list(scored.mixtures.index[:2])
     best = landscapes.height(scored, landscapes.MACRO)
-    assert best.min() == 0 and 0.99 < best.max() <= 1 and best.idxmin() == scored.best
+    assert best.to_list() == pytest.approx((rankdata(scored.ranks) - 1) / (len(scored) - 1)), "ties share their places"
+    assert best.min() == 0 and best.idxmin() == scored.best
