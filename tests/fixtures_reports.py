@@ -79,6 +79,7 @@ def answer(mixture: pd.Series) -> dict:
         "bounds": {},
         "tied": {name: [round(share / 3, 4), round(min(3 * share, 1.0), 4)] for name, share in mixture.items()},
         "prices": {},
+        "unpriced": "",
         "predictor": "stack",
         "evidence": "references",
         "trust": "use with care: ρ of the rank may be as low as 0.49",

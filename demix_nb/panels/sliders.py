@@ -10,11 +10,11 @@ from html import escape
 from itertools import count
 
 import ipywidgets as widgets
-import numpy as np
 import pandas as pd
 from traitlets import Dict, HasTraits
 
 from demix_nb.figures.colours import GREY, INK
+from demix_nb.mixtures import apportion
 from demix_nb.panels.controls import LISTED, LONG, chooser
 from demix_nb.panels.look import short
 from demix_nb.region import FLOOR, Region
@@ -34,11 +34,8 @@ NUMBERS: Iterator[int] = count()  # of the style classes on a page
 
 def whole_steps(shares: pd.Series, total: float = 1.0, step: float = STEP) -> pd.Series:
     """Return shares in whole steps, thousandths by default, that sum to `total`, by largest remainder."""
-    steps = shares * (total / shares.sum()) / step
-    floor = np.floor(steps + 1e-9)
-    missing = round(total / step) - int(floor.sum())
-    floor[(steps - floor).nlargest(missing).index] += 1
-    return floor * step
+    counts = apportion(shares / shares.sum(), round(total / step))
+    return pd.Series(counts, dtype=float).reindex(shares.index, fill_value=0.0) * step
 
 
 def moved(shares: pd.Series, name: str, share: float, region: Region, locked: Collection[str] = ()) -> pd.Series:

@@ -39,7 +39,7 @@ class Answer:
         """Read the answer of a run's folder."""
         path = run_dir / "mixture.yaml"
         told = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return cls(Facts(run_dir), told if {"mixture", "headroom"} <= told.keys() else {})
+        return cls(Facts(run_dir), told if {"mixture", "headroom", "unpriced"} <= told.keys() else {})
 
     @property
     def mixture(self) -> pd.Series:
@@ -161,13 +161,13 @@ class Answer:
         """What binds the answer, and what a point of share more would gain."""
         if not self.told["bounds"]:
             return "Nothing binds: this run has no bounds on the mixture."
-        if not self.told["tied"]:
-            return "What a bound costs is not known: nobody knows how sure the answer's level is."
+        if why := self.told["unpriced"]:
+            return html.escape(f"What a bound costs is not known: {why}.")
         if not self.told["prices"]:
             return "Nothing binds: the best mixture meets none of its bounds."
         told = [f"{html.escape(bound)}: {with_interval(price['gain'], price['low'], price['high'], digits=3)}"
                 for bound, price in self.told["prices"].items()]  # fmt: skip
-        return f"What a point of share more would gain, in standard deviations of the references: {'; '.join(told)}."
+        return f"What a point of share more would gain, in the objective (of a rank, in levels): {'; '.join(told)}."
 
 
 # --- as a page ------------------------------------------------------------------------------------------------------
