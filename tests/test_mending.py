@@ -3,12 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import REPOSITORY
 
+from demix_nb import store
 from demix_nb.mending import MIXED_ERRS, Blended, Fused, apart, bracket, mend, out_of_fold
 from demix_nb.region import Region
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
 
+RESULTS = REPOSITORY / "data" / "results"
 NAMES = ["general", "math", "code"]
 TASKS = pd.DataFrame(
     {"family": NAMES, "unit": "bpb", "higher_is_better": False, "items": 1, "chance": np.nan, "kind": "merged"},
@@ -188,3 +191,19 @@ def test_the_distance_of_both_is_what_the_formula_says(rng):
                         / (4 * h * h) for a in eye] for b in eye]) / p(base)  # fmt: skip
     second = 0.5 * sum(w * (t - mean) @ curved @ (t - mean) for w, t in zip(alpha, updates, strict=True))
     assert gap == pytest.approx(second, rel=0.05)
+
+
+def test_what_mixing_errs_by_is_what_committed_tables_say():
+    """In spreads between mixtures, on every suite of every regime, and of the runs that are committed."""
+    rows = store.read(RESULTS / "regimes.csv", "regimes").reset_index().query("proxy == 'bracket'")
+    cells = rows.pivot_table(
+        index=["regime", "base", "share", "suite"], columns="measure", values="value", observed=True
+    )
+    errors = {"regimes": (cells["error mixed"] / cells["spread"]).max()}
+    for profile, kind in {"laptop": "mixed", "real": "mixed", "study": "kind_mixed"}.items():
+        tables = (store.read(RESULTS / profile / f"{name}_scores.csv", "scores") for name in (kind, "reference"))
+        mixed, true = (table.dropna(axis=1) for table in tables)
+        tasks = store.read(RESULTS / profile / "tasks.csv", "tasks").reindex([name for name in mixed if name in true])
+        for suite, names in tasks.groupby("suite", observed=True).groups.items():
+            errors[profile, suite] = (mixed - true)[names].abs().mean().mean() / true[names].std().mean()
+    assert len(errors) >= 5 and 0.5 < max(errors.values()) <= MIXED_ERRS, errors
