@@ -95,6 +95,21 @@ def by_base(bases: pd.DataFrame) -> str:
     return markdown(["kind of proxy", *(name for name, _ in MEASURES.values())], rows)
 
 
+def whose(strategies: pd.DataFrame) -> str:
+    """Return every strategy's trained winners as means over bases, a base by the mean of its seeds, the best first.
+
+    `ahead of uniform`: the difference of the two levels base by base, so that what a base does to both cancels.
+    """
+    means = strategies.groupby(["base", "strategy"])[["macro", "place", "level"]].mean()
+    ahead = means["level"].xs("uniform", level="strategy").sub(means["level"])  # aligned by base
+    rows = []
+    for name in means["level"].groupby("strategy").mean().sort_values().index:
+        own = means.xs(name, level="strategy")
+        cells = [over_bases(own[column], digits) for column, digits in (("macro", 1), ("place", 1), ("level", 2))]
+        rows.append([name, *cells, "–" if name == "uniform" else over_bases(ahead.xs(name, level="strategy"), 2)])
+    return markdown(["strategy", "macro rank", "place", "level", "ahead of uniform"], rows)
+
+
 def over_bases(values: pd.Series, digits: int) -> str:
     """Return a mean with its 95 % interval over bases (Student's t: bases are few); of fewer than three, it alone."""
     middle, error = values.mean(), values.std() / np.sqrt(len(values))
