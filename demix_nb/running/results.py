@@ -85,6 +85,13 @@ def won(verdict: pd.DataFrame) -> str:
     return markdown(["ahead of", "seed noises", "least", f"by {WORTH:g} or more, bases × seeds"], rows)
 
 
+def ahead(won: pd.DataFrame) -> str:
+    """Return by how many seed noises one run's winner is ahead of plain mixtures, as sure as replicates make it."""
+    rows = [[row["baseline"], with_interval(row["headroom"], row["low"], row["high"], digits=1)]
+            for _, row in won.iterrows()]  # fmt: skip
+    return markdown(["ahead of", "seed noises"], rows)
+
+
 def by_base(bases: pd.DataFrame) -> str:
     """Return every kind's fidelity as mean over bases."""
     rows = []
@@ -217,6 +224,10 @@ def wider_sections(real: Read, top: Read) -> list[str]:
         "Profile `real`: SmolLM2 of 135 million parameters as the base, seven candidates, 49,152 tokens a model, "
         f"{len(real('reference_mixtures'))} references; held-out text. `demix-nb run --profile real`",
         kinds(real("fidelity"), real("trust")),
+        "Mixtures found on merged proxies (`demix, merged`) and on mixed ones, and plain ones, really trained, ranked "
+        "among the references; then by how many seed noises the one that is recommended is ahead:",
+        quality(real("quality")),
+        ahead(real("won")),
         "## What trainers draw",
         "Shares of tokens asked of `demix-nb export` and drawn by each trainer's own code, a million sequences or "
         "documents each (trainers that draw at random are then off by 0.0005 where a share is a half); `grammar`: read "
