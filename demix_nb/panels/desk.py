@@ -110,7 +110,7 @@ def standing(found: Guess, scored: Scored, names: Sequence[str] = ()) -> go.Figu
     aside = 0.3 * np.sin(2.4 * np.arange(len(scored)))  # spread by order: a random jitter would jump at every move
     for row, family in enumerate(names, start=1):
         mean, spread = found.mean[family], found.spread[family]
-        proxies = {"color": hues[family], "opacity": 0.35, "size": 7}
+        proxies = {"color": hues[family], "size": 7, "line": {"width": 0.8, "color": "white"}}
         here = {"color": BLACK, "symbol": "diamond", "size": 12}
         mark = dots([mean], [0], here, ["predicted"])
         mark.error_x = {"array": [1.96 * spread], "thickness": 2}
@@ -118,7 +118,7 @@ def standing(found: Guess, scored: Scored, names: Sequence[str] = ()) -> go.Figu
         figure.update_yaxes(visible=False, range=[-0.6, 0.6], row=row, col=1)
         said = f"{short(family, 24)}: {mean:.3f} ± {spread:.4f} {scored.units[family]}"
         figure.update_xaxes(title={"text": said, "standoff": 4, "font": {"size": 13}}, row=row, col=1)
-    title = f"predicted place {found.place} of {len(scored) + 1} by macro rank; bars: 95 % intervals"
+    title = f"predicted place {found.place} of {len(scored) + 1} by macro rank<br>bars: 95 % intervals"
     return arranged(figure, title, ROW * len(names) + 100, showlegend=False)
 
 
@@ -131,7 +131,7 @@ def live_scores(scores: pd.Series, even: pd.Series, origin: Mapping[str, str]) -
     colours = [hues[origin[name]] for name in scores.index]
     said = {"mode": "markers+text", "text": scores.map("{:.3f}".format), "textposition": "top center"}
     here = go.Scatter(x=scores, y=scores.index, **said, marker={"color": colours, "size": 14}, name="this mixture")
-    tick = {"symbol": "line-ns-open", "size": 26, "color": BLACK, "line": {"width": 2}}
+    tick = {"symbol": "line-ns-open", "size": 14, "color": BLACK, "line": {"width": 2}}
     ticks = go.Scatter(x=even[scores.index], y=scores.index, mode="markers", name="uniform mixture", marker=tick)
     figure = go.Figure([ticks, here])
     figure.update_xaxes(title="bits per byte (lower is better)")
