@@ -15,6 +15,7 @@ from plotly.subplots import make_subplots
 from demix_nb.figures.colours import BLACK, GREY, families
 from demix_nb.interactions import effects, towards
 from demix_nb.panels.look import arranged, dots, short
+from demix_nb.predictors import SURE
 from demix_nb.scored import Scored
 
 SHARES = (0, 0.01, 0.05, 0.2, 0.5, 1)  # that an axis of roots names
@@ -117,9 +118,9 @@ def dependence(predictor, centre: pd.Series, candidate: str, points: int = 31) -
 
 
 def dependence_panel(predictor, scored: Scored, candidate: str, task: str) -> go.Figure:
-    """How a task changes with a candidate's share: mean, 95 % interval, and the scored proxies (grey)."""
+    """How a task changes with a candidate's share: mean, 90 % interval, and the scored proxies (grey)."""
     curve = dependence(predictor, scored.mixtures.mean(), candidate)
-    mean, reach = curve["mean", task], 1.96 * curve["spread", task]
+    mean, reach = curve["mean", task], SURE * curve["spread", task]
     hue = families(scored.tasks["family"])[scored.tasks.loc[task, "family"]]
     around, edge = [*curve.index, *curve.index[::-1]], [*(mean + reach), *(mean - reach)[::-1]]
     band = go.Scatter(x=around, y=edge, fill="toself", line={"color": hue, "width": 1}, mode="lines", hoverinfo="skip")

@@ -63,6 +63,10 @@ def first_pages(profile: str, run_dir: Path, notebooks: Mapping, stamps: Mapping
     }
     if known:
         top = '<nav aria-label="pages"><a href="index.html">contents</a></nav>'
+        study = Facts(run_dir)
+        if found := report_desk.packed(study, known):
+            known = report_desk.exactly(known, found, study.scored("search").only(list(found.tasks.index)))
+            told = report_desk.explained(known, "mixed", "")
         part, scripts = report_desk.section(known, told, "h1")
         pages["desk"] = document("Try another mixture", part, top=top, bottom=facts, scripts=scripts)
     return pages
