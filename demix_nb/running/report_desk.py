@@ -30,14 +30,16 @@ STALE = 4  # epochs beyond which repeated text is worth less than fresh text (Mu
 REGION = ("caps", "max_epochs", "target_tokens")  # parameters of notebook 05 that bound the region
 
 
-def contents(study: Facts, asked: Mapping[str, object] | None, answer: str) -> dict | None:
+def contents(
+    study: Facts, asked: Mapping[str, object] | None, answer: str, packed: Packed | None = None
+) -> dict | None:
     """Return what the desk of a run knows, as JSON has it; None where no search has run, or too few were scored.
 
     `asked`: the parameters of notebook 05; `answer`: the named mixture that the desk starts from.
     """
     if asked is None or "search_scores" not in study:
         return None
-    found = study.scored("search").by_family()
+    found = searched(study, packed).by_family()
     if len(found) < PREDICTOR.needs(len(study.candidates)):
         return None
     named = study["named_mixtures"][study.candidates].sort_index(key=lambda names: names != answer, kind="stable")
@@ -80,27 +82,30 @@ def desk(found: Scored, region: Region, presets: pd.DataFrame, colours: Mapping[
     }
 
 
-def exactly(known: Mapping, packed: Packed, found: Scored) -> dict:
-    """Return what is `known` with mixed proxies themselves in the predictors' place; `found`: the search, by task."""
-    scores = packed.scores(found.mixtures)
-    families = replace(found, scores=scores[list(found.scores)]).by_family().averaged().scores
+def searched(study: Facts, packed: Packed | None) -> Scored:
+    """Return the search's mixtures with their scores, by task: those of mixed proxies where these are packed."""
+    found = study.scored("search")
+    return replace(found, scores=packed.scores(found.mixtures)[list(found.scores)]) if packed else found
+
+
+def exactly(known: Mapping, packed: Packed, members: pd.Series) -> dict:
+    """Return what is `known` with mixed proxies themselves in the predictors' place; `members`: task → family."""
     ends = packed.tasks["tokens"].cumsum()
     parts = packed.tasks.assign(start=ends - packed.tasks["tokens"], end=ends)[["start", "end", "bytes", "shift"]]
-    members = found.tasks["family"]
     tasks = [{fact: task[fact] for fact in ("name", "unit", "higher", "hue")}
              | {"sure": 0, "parts": parts.loc[members.index[members == task["name"]]].to_dict("records")}
              for task in known["tasks"]]  # fmt: skip
     exact = {"levels": packed.text, "total": packed.levels.shape[1], "step": packed.step}
-    among = families[[task["name"] for task in tasks]].to_numpy().tolist()
-    return {**known, "runs": [], "among": among, "tasks": tasks, "exact": exact}
+    return {**known, "runs": [], "tasks": tasks, "exact": exact}
 
 
-def packed(study: Facts, known: Mapping) -> Packed | None:
+def packed(study: Facts) -> Packed | None:
     """Return the answer probabilities that notebook 05 packed; None where it did not, or for another search."""
     path = study.folder / PACKED
-    found = Packed.read(path) if path.is_file() else None
-    suits = found and found.names == known["candidates"] and set(found.tasks.index) == set(study.ranked.index)
-    return found if suits else None
+    if not path.is_file() or "search_scores" not in study:
+        return None
+    found, scored = Packed.read(path), study.scored("search")
+    return found if found.names == scored.candidates and {*scored.scores} <= {*found.tasks.index} else None
 
 
 def bounds(region: Region) -> dict:
