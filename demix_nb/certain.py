@@ -1,6 +1,6 @@
 """What a study says of its own answer: by how much it is ahead, what is as good, what binds it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +163,12 @@ class Certain(Facts):
             f"Train on {', '.join([*first, *rest])}; against {baseline} {gain}; "
             f"{who} is predicted to score {sure}; evidence: {answer['evidence']}."
         )
+
+    def pack(self, proxies: Iterable) -> None:
+        """Keep what the exact scores of a mixed proxy take, for the report's desk, where they fit (`packed.keep`)."""
+        from demix_nb import packed
+
+        packed.keep(proxies, self.folder / packed.PACKED)
 
     def won(self, trained: Scored, runs: pd.DataFrame, best: str, *, base: int, rng) -> pd.DataFrame:
         """Return by how many seed noises the really trained `best` is ahead of each plain mixture, seed by seed.

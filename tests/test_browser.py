@@ -14,13 +14,15 @@ from urllib.parse import urlsplit
 
 import fixtures_browser
 import nbformat
+import plotly.graph_objects as go
 import psutil
 import pytest
 from conftest import REPOSITORY
+from fixtures_reports import notebook
 
 from demix_nb import PLOTLY
 from demix_nb.figures.colours import contrast
-from demix_nb.running import report
+from demix_nb.running import report, report_pages
 
 pytestmark = pytest.mark.browser
 browser, axe = fixtures_browser.browser, fixtures_browser.axe
@@ -82,7 +84,8 @@ def test_every_page_of_the_report_opens_from_disk(browser, finished, pages, widt
         links = page.evaluate("[...document.querySelectorAll('a:not(.csv)')].map(link => link.getAttribute('href'))")
         assert all((path.parent / link).is_file() for link in links if not link.startswith("http")), path.name
         assert page.evaluate(fixtures_browser.WIDER) == [], path.name
-        assert page.evaluate(fixtures_browser.OVERLAPS) == [], path.name
+        for asked in (fixtures_browser.OVERLAPS, fixtures_browser.CUT, fixtures_browser.PALE):
+            assert page.evaluate(asked) == [], path.name
         total += figures
     context.close()
     assert complaints == [] and total >= 8
@@ -121,6 +124,26 @@ def test_what_is_asked_of_pages_finds_planted_faults(browser, axe):
     assert len(page.evaluate(fixtures_browser.WIDER)) == 2 and page.evaluate(fixtures_browser.OVERLAPS) == [
         "one | other"
     ]
+    page.context.close()
+
+
+def test_what_is_asked_of_figures_finds_planted_faults(browser, tmp_path):
+    dots = {"mode": "markers", "marker": {"color": "#dddddd", "size": 9}}
+    figure = go.Figure([go.Scatter(y=[1, 2], **dots), go.Scatter(y=[2, 1], mode="lines", fill="tozeroy",
+                                                                 line={"width": 0, "color": "#dddddd"})])  # fmt: skip
+    figure.update_layout(title={"text": "a title that is longer than a telephone is wide " * 2}, showlegend=False)
+    figure.update_xaxes(title={"text": "pale", "font": {"color": "#bbbbbb"}})
+    for text in ("one", "other"):
+        figure.add_annotation(x=0.5, y=1.5, text=text, showarrow=False)
+    told = notebook({PLOTLY: json.loads(figure.to_json())})
+    path = tmp_path / "planted.html"
+    path.write_text(report_pages.page(told, "", "planted", {"planted": "planted"}), "utf-8")
+    page = walker(browser, 390, "light").new_page()
+    fixtures_browser.opened(page, path, 1)
+    assert page.evaluate(fixtures_browser.OVERLAPS) == ["one | other"]
+    assert [text[:7] for text in page.evaluate(fixtures_browser.CUT)] == ["a title"]
+    pale = {one.split()[1] for one in page.evaluate(fixtures_browser.PALE)}
+    assert pale == {"pale", "point", "js-fill"}
     page.context.close()
 
 

@@ -49,6 +49,7 @@ LAYERS = (
     ("tasksheets", "longsheets"),
     ("scored", "region"),
     ("limits",),
+    ("packed",),
     ("mixtures", "projection"),
     ("cluster",),
     ("options", "studyfile"),
@@ -59,7 +60,6 @@ LAYERS = (
     ("store", "parallel"),
     ("schemas",),
 )
-LATE = {"05_search": 9, "07_mixture_quality": 7}  # numbered notebooks whose first picture comes later
 TORCH = ("merging", "scoring", "panels.live")  # rooms of the core that import torch when they are imported
 APART = ("lab", "papers")  # what the core never imports
 
@@ -209,22 +209,17 @@ def test_numbered_notebooks_teach(path):
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     assert len(re.findall(r"^\* ", cells[0].source, flags=re.M)) == 3, "three things to learn"
     assert "$$" in prose and "*What to notice.*" in prose
-    answers = re.findall(r"<details><summary>Answer</summary>(.*?)</details>", prose, flags=re.S)
-    checks = [re.findall(r"`(assert [^`]+)`", answer) for answer in answers]
-    assert all(len(found) == 1 for found in checks), "each worked answer has one check"
-    assert len(answers) + len(EXERCISES.get(path.stem, ())) >= 2, "two exercises, of either kind"
-    for (check,) in checks:
-        ast.parse(check.replace("\n", " "))
+    assert len(EXERCISES[path.stem]) >= 2 and "<summary>Answer" not in prose, "answers are checked, not told"
     assert re.search(r"\]\(\d\d_\w+\.ipynb\)", prose), "links on"
 
 
 @pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
 def test_the_first_picture_comes_by_the_fifth_cell(path):
-    """Code cells, that of parameters among them; a search has none before it has searched."""
+    """Code cells, that of parameters among them."""
     code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     pictures = re.compile(r"study\.figure\(|\.plot\(|samples\(\)|play\.(desk|film|standing)\(")
     first = next(number for number, source in enumerate(code, start=1) if pictures.search(source))
-    assert first <= LATE.get(path.stem, 5)
+    assert first <= 5
 
 
 def test_every_notebook_is_a_step_and_every_step_a_notebook():

@@ -18,7 +18,7 @@ INK, PALE = "#262626", "#C8C8C8"  # of what belongs to no family
 
 FAMILY_COLOURS = {"general": BLUE, "math": VERMILION, "code": GREEN}
 LEAST, MOST = 0.135, 0.29  # luminance that leaves 3 : 1 on both pages
-SHADES = 0.06, 0.48  # luminance of a family's darkest and lightest candidate
+SHADES = 0.03, 0.295  # luminance of a family's darkest and lightest candidate; more is less than 3 : 1 on white
 
 
 def luminance(colour: str) -> float:

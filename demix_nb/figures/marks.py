@@ -87,7 +87,7 @@ def dots(axes: Axes, table: pd.DataFrame, *, marker: str | Sequence[str] = "o", 
     `marker`: one for all, or one per row; `aside`: how far below its row a dot stands, so that several may share it.
     """
     heights = np.arange(len(table)) + aside
-    axes.hlines(heights, table["low"], table["high"], color=colour, lw=1.6, alpha=0.55)
+    axes.hlines(heights, table["low"], table["high"], color=colour, lw=1)
     markers = [marker] * len(table) if isinstance(marker, str) else marker
     for shape in dict.fromkeys(markers):
         mine = np.array([own == shape for own in markers])
@@ -111,7 +111,7 @@ def points(axes: Axes, x: Iterable, y: Iterable, *, colour: str = INK, marker: s
     if diagonal:
         ends = [min(y), max(y)]
         axes.plot(ends, ends, color=GREY, lw=1)
-    axes.scatter(x, y, s=size, color=colour, marker=marker, alpha=0.75, lw=0, label=label)
+    axes.scatter(x, y, s=size, color=colour, marker=marker, lw=0.4, edgecolors="white", label=label)
 
 
 def heat(axes: Axes, table: pd.DataFrame, *, unit: str, signed: bool = True, written: str = ".2f",

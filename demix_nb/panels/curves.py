@@ -15,9 +15,11 @@ from plotly.subplots import make_subplots
 from demix_nb.figures.colours import BLACK, GREY, families
 from demix_nb.interactions import effects, towards
 from demix_nb.panels.look import arranged, dots, short
+from demix_nb.predictors import SURE
 from demix_nb.scored import Scored
 
 SHARES = (0, 0.01, 0.05, 0.2, 0.5, 1)  # that an axis of roots names
+AXIS = 40  # pixels that an axis among others takes at least: a page that has less shows them in a box that scrolls
 LOOKS = {  # kind → how it is drawn; references are few and stand as marks alone
     "merged": {"mode": "lines+markers", "line": {"dash": "solid"}, "marker": {"symbol": "circle", "size": 6}},
     "mixed": {"mode": "lines+markers", "line": {"dash": "dash"}, "marker": {"symbol": "square-open", "size": 6}},
@@ -49,14 +51,18 @@ def parallel(scored: Scored, names: Sequence[str]) -> go.Figure:
     Shares stand on the scale of their roots, as most are small; on every axis of a score better is up. A stretch of an
     axis that is dragged over keeps the lines through it.
     """
-    marks = {"tickvals": np.sqrt(SHARES), "ticktext": [f"{share:.0%}" for share in SHARES], "range": [0, 1]}
-    shares = [{"values": np.sqrt(scored.mixtures[name]), "label": short(name), **marks} for name in names]
+    marks = {"tickvals": np.sqrt(SHARES), "range": [0, 1]}
+    shares = [{"values": np.sqrt(scored.mixtures[name]), "label": short(name), "ticktext": [""] * len(SHARES), **marks}
+              for name in names]  # fmt: skip
+    shares[0]["ticktext"] = [f"{share:.0%}" for share in SHARES]  # of all of them, as their scales are one
     told = [_axis(values, bool(scored.directions[name]), ".2f") for name, values in scored.families.items()]
     ranks = _axis(scored.ranks.rename("macro rank"), False, ".0f")
     line = {"color": scored.ranks, "colorscale": "Cividis", "reversescale": True}
     figure = go.Figure(go.Parcoords(line=line, dimensions=[*shares, *told, ranks], labelangle=-35, labelside="bottom"))
     margin = {"l": 50, "r": 40, "t": 50, "b": 120}
-    return arranged(figure, "shares, then scores: drag along an axis to keep a stretch of it", 460, margin=margin)
+    wide = {"least": AXIS * len(figure.data[0].dimensions) + 90}
+    said = "shares, then scores: drag along an axis<br>to keep a stretch of it"
+    return arranged(figure, said, 460, margin=margin, meta=wide)
 
 
 def _axis(values: pd.Series, higher_is_better: bool, digits: str) -> dict[str, object]:
@@ -112,15 +118,14 @@ def dependence(predictor, centre: pd.Series, candidate: str, points: int = 31) -
 
 
 def dependence_panel(predictor, scored: Scored, candidate: str, task: str) -> go.Figure:
-    """How a task changes with a candidate's share: mean, 95 % interval, and the scored proxies (grey)."""
+    """How a task changes with a candidate's share: mean, 90 % interval, and the scored proxies (grey)."""
     curve = dependence(predictor, scored.mixtures.mean(), candidate)
-    mean, reach = curve["mean", task], 1.96 * curve["spread", task]
+    mean, reach = curve["mean", task], SURE * curve["spread", task]
     hue = families(scored.tasks["family"])[scored.tasks.loc[task, "family"]]
     around, edge = [*curve.index, *curve.index[::-1]], [*(mean + reach), *(mean - reach)[::-1]]
-    band = go.Scatter(x=around, y=edge, fill="toself", line={"color": hue, "width": 0}, hoverinfo="skip", opacity=0.5)
-    seen = dots(
-        scored.mixtures[candidate], scored.scores[task], {"color": GREY, "size": 6, "opacity": 0.6}, scored.names
-    )
+    band = go.Scatter(x=around, y=edge, fill="toself", line={"color": hue, "width": 1}, mode="lines", hoverinfo="skip")
+    grey = {"color": GREY, "size": 6, "line": {"width": 0.8, "color": "white"}}
+    seen = dots(scored.mixtures[candidate], scored.scores[task], grey, scored.names)
     line = go.Scatter(x=curve.index, y=mean, line={"color": hue}, hovertemplate="%{x:.0%}: %{y:.3f}<extra></extra>")
     figure = go.Figure([band, seen, line])
     figure.update_xaxes(title=f"share of {candidate}", tickformat=".0%")

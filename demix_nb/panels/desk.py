@@ -20,6 +20,7 @@ from plotly.subplots import make_subplots
 from demix_nb.figures.colours import BLACK, families
 from demix_nb.panels.look import arranged, dots, short
 from demix_nb.panels.sliders import whole_steps
+from demix_nb.predictors import SURE
 from demix_nb.scored import Scored
 from demix_nb.store import atomic
 
@@ -29,19 +30,22 @@ ROW = 100  # pixels that a family takes, its axis included
 
 @dataclass(frozen=True)
 class Guess:
-    """What a predictor says of one mixture: family → mean and standard deviation, and its place among proxies."""
+    """What a predictor says of a mixture: family → mean and half its interval of 90 %, and its place among proxies."""
 
     mean: pd.Series
-    spread: pd.Series
+    reach: pd.Series
     place: int
 
 
 def guess(predictor, mixture: pd.Series, scored: Scored) -> Guess:
-    """Return the predicted scores of one mixture and the place they would give it among what is scored (1 = best)."""
+    """Return the predicted scores of one mixture and the place they would give it among what is scored (1 = best).
+
+    `predictor`: a calibrated one, whose intervals hold what they promise.
+    """
     row = mixture.to_frame("mixture").T
     predicted = predictor.predict(row)
     place = predicted.places(scored)["place"].iloc[0]
-    return Guess(predicted.scores.iloc[0], predictor.spread(row).iloc[0], int(place))
+    return Guess(predicted.scores.iloc[0], SURE * predictor.spread(row).iloc[0], int(place))
 
 
 def recipe_table(
@@ -101,7 +105,7 @@ def save(path: Path, mixture: pd.Series, recipe: pd.Series) -> Path:
 
 
 def standing(found: Guess, scored: Scored, names: Sequence[str] = ()) -> go.Figure:
-    """Predicted family scores (diamonds, 95 % intervals) among those of all proxies, and the predicted place.
+    """Predicted family scores (diamonds, 90 % intervals) among those of all proxies, and the predicted place.
 
     `names`: the families that are drawn, all of them where none are named.
     """
@@ -109,16 +113,16 @@ def standing(found: Guess, scored: Scored, names: Sequence[str] = ()) -> go.Figu
     figure = make_subplots(rows=len(names), cols=1, vertical_spacing=0.45 / len(names))
     aside = 0.3 * np.sin(2.4 * np.arange(len(scored)))  # spread by order: a random jitter would jump at every move
     for row, family in enumerate(names, start=1):
-        mean, spread = found.mean[family], found.spread[family]
-        proxies = {"color": hues[family], "opacity": 0.35, "size": 7}
+        mean, reach = found.mean[family], found.reach[family]
+        proxies = {"color": hues[family], "size": 7, "line": {"width": 0.8, "color": "white"}}
         here = {"color": BLACK, "symbol": "diamond", "size": 12}
         mark = dots([mean], [0], here, ["predicted"])
-        mark.error_x = {"array": [1.96 * spread], "thickness": 2}
+        mark.error_x = {"array": [reach], "thickness": 2}
         figure.add_traces([dots(scored.families[family], aside, proxies, scored.names), mark], rows=row, cols=1)
         figure.update_yaxes(visible=False, range=[-0.6, 0.6], row=row, col=1)
-        said = f"{short(family, 24)}: {mean:.3f} ± {spread:.4f} {scored.units[family]}"
+        said = f"{short(family, 24)}: {mean:.3f} ± {reach:.3f} {scored.units[family]}"
         figure.update_xaxes(title={"text": said, "standoff": 4, "font": {"size": 13}}, row=row, col=1)
-    title = f"predicted place {found.place} of {len(scored) + 1} by macro rank; bars: 95 % intervals"
+    title = f"predicted place {found.place} of {len(scored) + 1} by macro rank<br>bars: 90 % intervals"
     return arranged(figure, title, ROW * len(names) + 100, showlegend=False)
 
 
@@ -131,7 +135,7 @@ def live_scores(scores: pd.Series, even: pd.Series, origin: Mapping[str, str]) -
     colours = [hues[origin[name]] for name in scores.index]
     said = {"mode": "markers+text", "text": scores.map("{:.3f}".format), "textposition": "top center"}
     here = go.Scatter(x=scores, y=scores.index, **said, marker={"color": colours, "size": 14}, name="this mixture")
-    tick = {"symbol": "line-ns-open", "size": 26, "color": BLACK, "line": {"width": 2}}
+    tick = {"symbol": "line-ns-open", "size": 14, "color": BLACK, "line": {"width": 2}}
     ticks = go.Scatter(x=even[scores.index], y=scores.index, mode="markers", name="uniform mixture", marker=tick)
     figure = go.Figure([ticks, here])
     figure.update_xaxes(title="bits per byte (lower is better)")

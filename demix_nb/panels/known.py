@@ -15,7 +15,7 @@ from demix_nb.panels.controls import LISTED
 from demix_nb.panels.landscapes import heaviest
 from demix_nb.panels.sliders import Sliders
 from demix_nb.panels.wishes import Wishes
-from demix_nb.predictors import PREDICTORS
+from demix_nb.predictors import PREDICTORS, calibrated
 from demix_nb.region import Region
 from demix_nb.scored import Scored, describe
 
@@ -76,11 +76,12 @@ class Known:
 
     @cached_property
     def predictor(self):
-        """A Gaussian process over the family scores, whose spread says where nobody has looked."""
+        """A Gaussian process over the family scores, whose spread says where nobody has looked; calibrated."""
         return self._fitted(self.families)
 
     def _fitted(self, scored: Scored):
-        return PREDICTOR.new(rng=np.random.default_rng(self.seed)).fit(scored)
+        process = PREDICTOR.new(rng=np.random.default_rng(self.seed)).fit(scored)
+        return calibrated(process, scored, rng=np.random.default_rng([self.seed, 7]))[0]
 
     @cached_property
     def proxy(self):

@@ -12,8 +12,10 @@ from itertools import cycle
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from jaxtyping import Bool
+from scipy.spatial.distance import cdist
 
-from demix_nb.figures.colours import BLACK
+from demix_nb.figures.colours import BLACK, INK, WHITE
 from demix_nb.panels.look import INLAID, arranged, short
 from demix_nb.scored import Scored
 
@@ -97,17 +99,22 @@ def landscape(
 ) -> go.Figure:
     """Predicted score over a triangle of mixtures, the scored proxies on top in the same colours, `marks` as stars.
 
-    `what`: a family, or `MACRO`. A proxy that lies partly outside the triangle is drawn as pale as its part outside.
+    `what`: a family, or `MACRO`. A proxy is drawn the smaller the more of it lies outside of the triangle.
     """
     weights, grid = triangle(corners)
-    figure = go.Figure([ground(weights, height(predictor.predict(grid), what))])
-    figure.add_trace(_circles(in_triangle(scored.mixtures, corners), height(scored, what)))
+    predicted, found = height(predictor.predict(grid), what), height(scored, what)
+    ends = [min(predicted.min(), found.min()), max(predicted.max(), found.max())]
+    inside = in_triangle(scored.mixtures, corners)
+    tiles = predicted.iloc[cdist(inside.div(inside.sum(axis=1), axis=0), weights).argmin(axis=1)]
+    better_high = what != MACRO and bool(scored.directions[what])
+    bright = (tiles.to_numpy() > np.mean(ends)) == better_high
+    figure = go.Figure([ground(weights, predicted), _circles(inside, found, bright)])
     if marks is not None:
         figure.add_traces(_stars(in_triangle(marks, corners)))
-    better_high = what != MACRO and bool(scored.directions[what])
     unit = "share that is better" if what == MACRO else scored.units[what]
     bar = {"title": {"text": unit, "side": "top"}, "orientation": "h", "thickness": 12, "y": -0.1, "yanchor": "top"}
     scale = {"colorscale": "Cividis", "reversescale": not better_high, "colorbar": bar}
+    scale |= dict(zip(("cmin", "cmax"), ends, strict=True))
     title = f"{what}: predicted (ground) and scored (circles)<br>bright is better"
     below = {"orientation": "h", "y": -0.38, "yanchor": "top"}
     figure = arranged(figure, title, 540, ternary=axes(corners), coloraxis=scale, legend=below)
@@ -129,20 +136,20 @@ def ground(weights: pd.DataFrame, values: pd.Series) -> go.Scatterternary:
     """Return the map of predicted values over the grid."""
     marker = {"color": values, "size": 17, "symbol": "hexagon", "coloraxis": "coloraxis"}
     hover = "%{a:.0%}, %{b:.0%}, %{c:.0%}: %{marker.color:.3f}<extra>predicted</extra>"
-    return points(weights, marker, hovertemplate=hover)
+    return points(weights, marker, hovertemplate=hover, cliponaxis=True)
 
 
 def axes(corners: pd.DataFrame) -> dict[str, object]:
-    """Return a triangle's axes, named after its corners."""
+    """Return a triangle's axes, named after its corners, where a tick would be in the name's way."""
+    ticks = {"tickformat": ".0%", "tickvals": [0.25, 0.5, 0.75]}
     named = zip(("aaxis", "baxis", "caxis"), corners.index, strict=True)
-    return {axis: {"title": short(label), "tickformat": ".0%", "nticks": 5} for axis, label in named} | {
-        "bgcolor": "white"
-    }
+    return {axis: {"title": short(label), **ticks} for axis, label in named} | {"bgcolor": "white"}
 
 
-def _circles(inside: pd.DataFrame, values: pd.Series) -> go.Scatterternary:
-    marker = {"color": values, "size": 9, "coloraxis": "coloraxis", "line": {"width": 1.2, "color": "white"}}
-    marker["opacity"] = inside.sum(axis=1).clip(0.1, 1)
+def _circles(inside: pd.DataFrame, values: pd.Series, bright: Bool[np.ndarray, " mixture"]) -> go.Scatterternary:
+    """Scored proxies in the colours of the ground, their edges dark where it is `bright`, else white."""
+    marker = {"color": values, "size": (4 + 6 * inside.sum(axis=1)).round(1), "opacity": 1, "coloraxis": "coloraxis"}
+    marker["line"] = {"width": 1.5, "color": np.where(bright, INK, WHITE)}
     return points(inside, marker, text=inside.index, hovertemplate="%{text}: %{marker.color:.3f}<extra>scored</extra>")
 
 

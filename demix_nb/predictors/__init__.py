@@ -4,9 +4,11 @@ from demix_nb.predictors.calibration import calibrated, ranges
 from demix_nb.predictors.judging import Judge, check_enough, luck
 from demix_nb.predictors.measures import appraisal, coverage, errors, lead, over_subsets, regret, unlearnt
 from demix_nb.predictors.predictor import PREDICTORS, Predictor, out_of_fold
+from demix_nb.predictors.regressor import SURE
 
 __all__ = [
     "PREDICTORS",
+    "SURE",
     "Judge",
     "Predictor",
     "appraisal",

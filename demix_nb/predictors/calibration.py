@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.special import ndtri
 
 from demix_nb.predictors.predictor import Predictor, in_turn
-from demix_nb.predictors.regressor import LEVEL, widened
+from demix_nb.predictors.regressor import LEVEL, SURE, widened
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
 
@@ -52,11 +51,11 @@ def calibrated(predictor: Predictor, seen: Scored, *, rng: np.random.Generator) 
     return wide, table
 
 
-def _row(folds: list[Float[ndarray, " run"]]) -> list:
+def _row(folds: list[Float[ndarray, " _"]]) -> list:
     """Return what was reached of one task; `folds`: its errors in spreads."""
     from scipy.stats import binomtest  # here: it takes most of a second, which whoever moves a slider would wait
 
-    every, end = np.concatenate(folds), ndtri((1 + LEVEL) / 2)
+    every, end = np.concatenate(folds), SURE
     others = [widened(np.concatenate(folds[:k] + folds[k + 1 :])) for k in range(len(folds))]
     inside = int(sum((np.abs(fold) <= times * end).sum() for fold, times in zip(folds, others, strict=True)))
     covered = inside / len(every)
@@ -85,7 +84,7 @@ def ranges(predictor: Predictor, mixture: pd.Series) -> pd.DataFrame:
     mean = predictor.predict(table)
     family = mean.tasks["family"]
     doubt = predictor.spread(table) if predictor.row.spread else mean.scores * np.nan
-    both = pd.DataFrame({"predicted": mean.scores.loc["it"], "doubt": doubt.loc["it"] * ndtri((1 + LEVEL) / 2)})
+    both = pd.DataFrame({"predicted": mean.scores.loc["it"], "doubt": doubt.loc["it"] * SURE})
     both = both.groupby(family, sort=False).mean().rename_axis("family")
     return both.assign(low=both["predicted"] - both["doubt"], high=both["predicted"] + both["doubt"]).drop(
         columns="doubt"

@@ -20,6 +20,7 @@ Scores = Float[ndarray, " mixture"]  # one task, in its own unit
 
 FOLDS = 5  # of the inner cross-validation of ridge and stack; RegMix appendix E
 LEVEL = 0.9  # of the central interval that spreads are scaled for, and that is told in one number
+SURE = float(ndtri((1 + LEVEL) / 2))  # spreads from the middle of it to either end
 HONEST = ndtri((1 + (np.arange(10) + 0.5) / 10) / 2)  # |errors| in spreads of ten runs that a spread just suits
 
 
@@ -56,4 +57,4 @@ def widened(surprises: Float[ndarray, " run"]) -> float:
     Machines, 2002).
     """
     sizes = np.r_[HONEST, np.abs(surprises)]
-    return float(np.quantile(sizes, LEVEL * (1 + 1 / len(sizes))) / ndtri((1 + LEVEL) / 2))
+    return float(np.quantile(sizes, LEVEL * (1 + 1 / len(sizes))) / SURE)

@@ -19,7 +19,7 @@ from demix_nb.study import Study
 
 __all__ = ["begin", "claimed", "exercises", "printed", "progress", "show_source", "shown", "with_interval"]
 
-SENTENCE = 200  # characters of a cell that a table shows
+SENTENCE = 600  # characters of a cell that a table shows
 TELL_EVERY = 0.2  # seconds between two notes of how far a loop is
 
 

@@ -16,6 +16,7 @@ from demix_nb.store import Refusal
 from demix_nb.study import Study
 
 CLOSE = 0.02  # of a number: two digits are enough
+SAME = 1e-4  # bits per byte that float32 leaves between two ways to one average
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,20 @@ def _half(study: Study, beta: float | None = None) -> pd.Series:
     return study.recipe(mixture, beta=beta)
 
 
+def _alike(study: Study) -> set[str]:
+    """The ways to merge that score as linear does."""
+    scores = study["method_scores"]
+    apart = (scores - scores.loc["linear"]).abs().max(axis=1).drop("linear")
+    return set(apart.index[apart < SAME])
+
+
+def _sag(study: Study) -> float:
+    """By how much the middle of the way between two components is better than the mean of its ends, in bpb."""
+    way, scores = study["path_mixtures"], study["path_merged_scores"]
+    last = scores[f"heldout_{way.columns[way.iloc[-1].argmax()]}"]
+    return float(last.iloc[[0, -1]].mean() - last.iloc[len(last) // 2])
+
+
 def _moved(study: Study) -> pd.Series:
     """How far each component is from the base."""
     rows = [f"component-{name}" for name in study.candidates]
@@ -127,6 +142,23 @@ def _epochs(study: Study) -> pd.Series:
     return recipe / study.tokens
 
 
+def _rounds(study: Study) -> set[int]:
+    """The round of the best mixture that was scored; of several where they are as good."""
+    table = study["search_rounds"]
+    return set(table.loc[table["rank"] == table["rank"].min(), "round"].astype(int))
+
+
+def _free(study: Study) -> str:
+    return (study["tied"]["high"] - study["tied"]["low"]).idxmax()
+
+
+def _alone(study: Study) -> str:
+    """The family in which nothing but general text is best placed."""
+    table = study["quality"]
+    mine = table[table["strategy"] == "general only"]
+    return mine[[name for name in study.ranked["family"].unique() if name in mine]].mean().idxmin()
+
+
 def _linear(study: Study) -> pd.DataFrame:
     effects = study["effects"]
     return effects[effects["kind"] == "linear"]
@@ -168,6 +200,18 @@ EXERCISES: dict[str, dict[int, Exercise]] = {
             "The mixture's own half; a component of another candidate has no general text at all then, and forgets it.",
         ),
     },
+    "02_merging": {
+        1: Exercise(
+            _alike,
+            "Compare the rows of the rivals' table with that of linear.",
+            "Weights that sum to 1 take the base out of base + Σ α (Θ − base): what is left is the average.",
+        ),
+        2: Exercise(
+            _sag,
+            "Take column `heldout_` of `end` in `merged.scores`: the mean of first and last row, less the middle one.",
+            "A loss is curved where weights are not: half of an update brings more than half of what all of it brings.",
+        ),
+    },
     "03_proxy_fidelity": {
         1: Exercise(
             _regret,
@@ -197,6 +241,18 @@ EXERCISES: dict[str, dict[int, Exercise]] = {
             "The first percent teaches far more than the fifty-first, and on the scale of roots it is the longer step.",
         ),
     },
+    "05_search": {
+        1: Exercise(
+            _rounds,
+            "Look for the smallest `rank` and its `round`.",
+            "The first round is blind; those after it sample where the predictor points.",
+        ),
+        2: Exercise(
+            _free,
+            'Subtract `low` from `high` in `study["tied"]`.',
+            "There the scores hardly tell one share from another: price, rights or amounts may decide.",
+        ),
+    },
     "06_domain_interactions": {
         1: Exercise(
             lambda study: float(_linear(study).groupby("task")["effect"].sum().abs().max()),
@@ -207,6 +263,18 @@ EXERCISES: dict[str, dict[int, Exercise]] = {
             _bend,
             "What is the second difference of a plane?",
             "A plane has none, along an edge as anywhere.",
+        ),
+    },
+    "07_mixture_quality": {
+        1: Exercise(
+            _alone,
+            'Take the mean over seeds of the families\' columns in `ranks`, where `strategy` is "general only".',
+            "What it reads is all of that family; the others pay, and the macro rank counts them as much.",
+        ),
+        2: Exercise(
+            lambda study: float(study["quality"]["macro"].min()),
+            "Take the least of column `macro` in `ranks`.",
+            "1 would be the best in every family at once, and families compete for the same tokens.",
         ),
     },
     "08_playground": {

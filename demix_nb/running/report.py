@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 
 from demix_nb.facts import Facts
+from demix_nb.packed import Packed
 from demix_nb.running import report_answer, report_desk, report_pages, runner
 from demix_nb.running.shell import described, document
 from demix_nb.store import Refusal, atomic
@@ -53,7 +54,8 @@ def first_pages(profile: str, run_dir: Path, notebooks: Mapping, stamps: Mapping
     last, seconds = list(notebooks)[-1], sum(stamp["seconds"] for stamp in stamps.values())
     facts = described(profile, last, stamps[last], seconds)
     answer = report_answer.Answer.read(run_dir)
-    known, told = desk(run_dir, stamps.get("05_search"), answer)
+    packed = report_desk.packed(Facts(run_dir))
+    known, told = desk(run_dir, stamps.get("05_search"), answer, packed)
     part, scripts = report_desk.section(known, told, "h2") if known else ("", [])
     story = report_answer.story(run_dir, notebooks, stamps)
     pages = {
@@ -63,13 +65,19 @@ def first_pages(profile: str, run_dir: Path, notebooks: Mapping, stamps: Mapping
     }
     if known:
         top = '<nav aria-label="pages"><a href="index.html">contents</a></nav>'
+        if packed:
+            known = report_desk.exactly(known, packed, Facts(run_dir).scored("search").tasks["family"])
+            told = report_desk.explained(known, "mixed", "")
         part, scripts = report_desk.section(known, told, "h1")
         pages["desk"] = document("Try another mixture", part, top=top, bottom=facts, scripts=scripts)
     return pages
 
 
-def desk(run_dir: Path, stamp: Mapping | None, answer: report_answer.Answer) -> tuple[dict | None, str]:
+def desk(
+    run_dir: Path, stamp: Mapping | None, answer: report_answer.Answer, packed: Packed | None
+) -> tuple[dict | None, str]:
     """Return what the desk knows, and in words what that is; None where no search has run."""
     study, asked = Facts(run_dir), None if stamp is None else stamp["parameters"]
-    known = report_desk.contents(study, asked, answer.told.get("found_by", ""))
-    return known, report_desk.explained(known, study.kinds[0], asked["predictor"]) if known else ""
+    known = report_desk.contents(study, asked, answer.told.get("found_by", ""), packed)
+    kind = "mixed" if packed else study.kinds[0]
+    return known, report_desk.explained(known, kind, asked["predictor"]) if known else ""

@@ -11,13 +11,15 @@ Sources: Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), c
 import html
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from demix_nb.facts import Facts
 from demix_nb.figures.colours import families as hues
-from demix_nb.predictors import PREDICTORS
+from demix_nb.packed import PACKED, Packed
+from demix_nb.predictors import PREDICTORS, SURE, calibrated
 from demix_nb.region import Region
 from demix_nb.running.shell import script
 from demix_nb.scored import Scored
@@ -28,14 +30,16 @@ STALE = 4  # epochs beyond which repeated text is worth less than fresh text (Mu
 REGION = ("caps", "max_epochs", "target_tokens")  # parameters of notebook 05 that bound the region
 
 
-def contents(study: Facts, asked: Mapping[str, object] | None, answer: str) -> dict | None:
+def contents(
+    study: Facts, asked: Mapping[str, object] | None, answer: str, packed: Packed | None = None
+) -> dict | None:
     """Return what the desk of a run knows, as JSON has it; None where no search has run, or too few were scored.
 
     `asked`: the parameters of notebook 05; `answer`: the named mixture that the desk starts from.
     """
     if asked is None or "search_scores" not in study:
         return None
-    found = study.scored("search").by_family()
+    found = searched(study, packed).by_family()
     if len(found) < PREDICTOR.needs(len(study.candidates)):
         return None
     named = study["named_mixtures"][study.candidates].sort_index(key=lambda names: names != answer, kind="stable")
@@ -56,6 +60,7 @@ def contents(study: Facts, asked: Mapping[str, object] | None, answer: str) -> d
 def desk(found: Scored, region: Region, presets: pd.DataFrame, colours: Mapping[str, str]) -> dict:
     """Return candidates, bounds, presets, proxies, and of every family (one task each of `found`) its process."""
     process = PREDICTOR.new(rng=np.random.default_rng(0)).fit(found)
+    process, _ = calibrated(process, found, rng=np.random.default_rng([0, 7]))  # as panels have it
     return {
         "candidates": list(found.candidates),
         "bounds": bounds(region),
@@ -69,11 +74,38 @@ def desk(found: Scored, region: Region, presets: pd.DataFrame, colours: Mapping[
                 "higher": bool(found.tasks.at[name, "higher_is_better"]),
                 "hue": colours[name],
                 "theta": one.theta.tolist(),
+                "sure": SURE * float(process.times[name]),
                 "scores": found.scores[name].tolist(),
             }
             for name, one in process.regressors.items()
         ],
     }
+
+
+def searched(study: Facts, packed: Packed | None) -> Scored:
+    """Return the search's mixtures with their scores, by task: those of mixed proxies where these are packed."""
+    found = study.scored("search")
+    return replace(found, scores=packed.scores(found.mixtures)[list(found.scores)]) if packed else found
+
+
+def exactly(known: Mapping, packed: Packed, members: pd.Series) -> dict:
+    """Return what is `known` with mixed proxies themselves in the predictors' place; `members`: task → family."""
+    ends = packed.tasks["tokens"].cumsum()
+    parts = packed.tasks.assign(start=ends - packed.tasks["tokens"], end=ends)[["start", "end", "bytes", "shift"]]
+    tasks = [{fact: task[fact] for fact in ("name", "unit", "higher", "hue")}
+             | {"sure": 0, "parts": parts.loc[members.index[members == task["name"]]].to_dict("records")}
+             for task in known["tasks"]]  # fmt: skip
+    exact = {"levels": packed.text, "total": packed.levels.shape[1], "step": packed.step}
+    return {**known, "runs": [], "tasks": tasks, "exact": exact}
+
+
+def packed(study: Facts) -> Packed | None:
+    """Return the answer probabilities that notebook 05 packed; None where it did not, or for another search."""
+    path = study.folder / PACKED
+    if not path.is_file() or "search_scores" not in study:
+        return None
+    found, scored = Packed.read(path), study.scored("search")
+    return found if found.names == scored.candidates and {*scored.scores} <= {*found.tasks.index} else None
 
 
 def bounds(region: Region) -> dict:
@@ -94,6 +126,7 @@ def section(known: Mapping, told: str, heading: str) -> tuple[str, list[str]]:
     """Return the desk's part of a page, and its scripts; `told`: what its numbers are, `heading`: h1 or h2."""
     data = json.dumps(known, separators=(",", ":")).replace("</", "<\\/")
     rows = "".join(f"<th>{head}</th>" for head in ("candidate", "share", "tokens", "epochs"))
+    place, scores = ("Place", "scores") if "exact" in known else ("Predicted place", "predicted scores")
     alone = ' <a href="desk.html">The desk on a page of its own.</a>' if heading == "h2" else ""
     body = f"""<section id="desk" aria-labelledby="desk-title">
 <{heading} id="desk-title">Try another mixture</{heading}>
@@ -102,8 +135,8 @@ def section(known: Mapping, told: str, heading: str) -> tuple[str, list[str]]:
 <p id="desk-said" role="status"></p>
 <div class="desk">
 <div id="desk-sliders" role="group" aria-label="shares of the mixture"></div>
-<div id="desk-strips" role="group" aria-label="predicted scores">
-<p>Predicted place <b id="desk-place"></b> by macro rank</p></div>
+<div id="desk-strips" role="group" aria-label="{scores}">
+<p>{place} <b id="desk-place"></b> by macro rank</p></div>
 </div>
 <p><button type="button" id="desk-copy">copy as YAML</button>
 <button type="button" id="desk-link">copy a link to it</button></p>
@@ -116,14 +149,23 @@ def section(known: Mapping, told: str, heading: str) -> tuple[str, list[str]]:
 <details><summary>as YAML</summary><pre id="desk-yaml"></pre></details>
 <noscript><p>The desk needs JavaScript, all of which is in this page.</p></noscript>
 </section>"""
-    return body, [f'<script type="application/json" id="desk-data">{data}</script>\n', script("mixing.js", "desk.js")]
+    told = f'<script type="application/json" id="desk-data">{data}</script>\n'
+    return body, [told, script("mixing.js", "exact.js", "desk.js")]
 
 
 def explained(known: Mapping, kind: str, chooser: str) -> str:
-    """Return in words what the desk predicts, from what, and what the answer was chosen by."""
+    """Return in words what the desk predicts or mixes, from what, and what the answer was chosen by."""
+    if "exact" in known:
+        return (
+            "Move a slider, or drag a diamond to the score that you want. Diamonds are what the mixed proxy of the "
+            "mixture really scores, from the components' probabilities of every answer, to a thousandth of a bit per "
+            f"byte; dots are what those of the {len(known['among'])} mixtures of the search do. A proxy's score is no "
+            "training run."
+        )
     return (
         f"Move a slider, or drag a diamond to the score that you want. Diamonds are what a {kind} proxy of the mixture "
-        f"is predicted to score, with 95 % intervals, among the {len(known['among'])} that were scored (dots). Here a "
-        f"Gaussian process on √shares predicts, as it fits into a page; the answer was chosen with “{chooser}”, so "
-        "both may differ a little. A predicted score is no training run."
+        "is predicted to score, with intervals of 90 % that are calibrated on proxies left out, among the "
+        f"{len(known['among'])} that were scored (dots). Here a Gaussian process on √shares predicts, as it fits into "
+        f"a page; the answer was chosen with “{chooser}”, so both may differ a little. A predicted score is no "
+        "training run."
     )

@@ -54,11 +54,11 @@ class Mixed:
 
         The gradient is that of α as K free numbers. Raises Refusal when no row is in bits per byte.
         """
-        if not self._bytes:
+        if not self.sizes:
             raise Refusal("no task of this suite is in bits per byte; accuracy has no gradient in α")
         shares = mixture[list(self.names)].to_numpy(float)
         value, slope = {}, {}
-        for row, size in self._bytes.items():
+        for row, size in self.sizes.items():
             probabilities, shift = self._relative[row]
             mixed = probabilities @ shares
             value[row] = -(np.log(mixed) + shift).sum() / (size * math.log(2))
@@ -76,8 +76,8 @@ class Mixed:
 
     def _scores(self, row: str, shares: Float[ndarray, "mixture component"]) -> Float[ndarray, " mixture"]:
         mixed = self._mixed(row, shares)
-        if row in self._bytes:  # −Σ log₂ p / bytes
-            return -mixed.sum(axis=0) / (self._bytes[row] * math.log(2))
+        if row in self.sizes:  # −Σ log₂ p / bytes
+            return -mixed.sum(axis=0) / (self.sizes[row] * math.log(2))
         counts = self.suite.counts[self.suite.of[row]]
         requests = np.add.reduceat(mixed, np.cumsum(counts) - counts, axis=0)
         return np.array([self._by_harness(row, column) for column in requests.T])
@@ -99,7 +99,7 @@ class Mixed:
         return {row: (np.exp(self.logs[row] - shift[:, None]), shift) for row, shift in shifts.items()}
 
     @cached_property
-    def _bytes(self) -> Mapping[str, int]:
+    def sizes(self) -> Mapping[str, int]:
         """Row in bits per byte → the bytes that lm-eval divides its bits by."""
         return {row: self._size(row) for row in self.logs if self.suite.tasks.loc[row, "metric"] == "bits_per_byte"}
 

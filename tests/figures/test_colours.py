@@ -8,7 +8,7 @@ from colorspacious import cspace_convert, deltaE
 from matplotlib.colors import to_rgb
 
 from demix_nb.figures import colours
-from demix_nb.figures.colours import DARK, FAMILY_COLOURS, INK, WHITE, contrast
+from demix_nb.figures.colours import DARK, FAMILY_COLOURS, GREY, INK, WHITE, contrast
 
 APART = 10  # ΔE' of CAM02-UCS, 100 from black to white; Okabe & Ito's own closest pair is 11 apart
 VISIONS = (None, "protanomaly", "deuteranomaly", "tritanomaly")
@@ -44,6 +44,13 @@ def test_every_family_is_seen_on_white_and_on_the_dark_page(names):
     hue = colours.families(names)
     assert list(hue) == names and len(set(hue.values())) == len(names)
     assert min(contrast(colour, page) for colour in hue.values() for page in (WHITE, DARK)) >= 3
+
+
+@pytest.mark.parametrize("size", [1, 2, 9, 40])
+def test_every_candidate_and_all_that_belongs_to_no_family_is_seen_on_white(size):
+    families = {f"{family}-{i}": family for family in (*FAMILY_COLOURS, *ODD) for i in range(size)}
+    seen = [*colours.candidates(families).values(), INK, GREY]
+    assert min(contrast(colour, WHITE) for colour in seen) >= 3
 
 
 def test_contrast_is_that_of_the_standard():

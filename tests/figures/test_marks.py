@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex, to_rgba
 
 from demix_nb.figures import colours, marks
 
@@ -25,6 +26,22 @@ def test_dots_stand_at_their_values_with_a_marker_each(axes):
     np.testing.assert_allclose(square.get_offsets(), [[2, 1]])
     assert [segment[:, 0].tolist() for segment in intervals.get_segments()] == [[0.5, 3.5]] * 3
     assert len(axes.get_legend_handles_labels()[1]) == 1
+
+
+@pytest.mark.parametrize("colour", [colours.GREY, colours.INK, *colours.FAMILY_COLOURS.values()])
+def test_marks_are_as_strong_as_their_colour(axes, colour):
+    table = pd.DataFrame({"value": [1.0, 2.0], "low": 0.5, "high": 3.5})
+    marks.points(axes, [1, 2], [1, 2], colour=colour)
+    marks.dots(axes, table, colour=colour)
+    marks.lines(axes, table[["value"]], colour=colour)
+    drawn = [one.get_facecolor() if len(one.get_facecolor()) else one.get_edgecolor() for one in axes.collections]
+    drawn += [[to_rgba(line.get_color(), line.get_alpha())] for line in axes.lines]
+    assert len(drawn) == 4 and all(contrast_on_white(one) >= 3 for rows in drawn for one in rows)
+
+
+def contrast_on_white(rgba):
+    *parts, opacity = rgba
+    return colours.contrast(to_hex([opacity * part + 1 - opacity for part in parts]), colours.WHITE)
 
 
 def test_lines_have_a_band_where_the_table_has_one(axes):

@@ -10,6 +10,7 @@ import yaml
 
 from demix_nb.mixtures import recipe, uniform
 from demix_nb.panels import desk
+from demix_nb.predictors import PREDICTORS, calibrated, ranges
 
 play, scored, predictor, crowd = (
     fixtures_panels.play, fixtures_panels.scored, fixtures_panels.predictor, fixtures_panels.crowd
@@ -68,7 +69,7 @@ def test_what_is_saved_sums_to_one_to_six_digits_and_is_read_back(tmp_path, rng)
 def test_scored_proxies_get_their_own_place(scored, predictor):
     for name in (scored.ranks.idxmin(), scored.ranks.idxmax()):
         found = desk.guess(predictor, scored.mixtures.loc[name], scored)
-        assert (found.mean - scored.scores.loc[name]).abs().max() < 0.02 and (found.spread > 0).all()
+        assert (found.mean - scored.scores.loc[name]).abs().max() < 0.02 and (found.reach > 0).all()
         assert abs(found.place - (scored.ranks < scored.ranks[name]).sum()) <= 5
 
 
@@ -79,6 +80,18 @@ def test_standing_marks_the_prediction_among_all_proxies(scored, predictor):
     assert [len(trace.x) for trace in dots] == [len(scored)] * 3
     assert [trace.x[0] for trace in marks] == pytest.approx(found.mean.to_list())
     assert f"place {found.place} of {len(scored) + 1}" in figure.layout.title.text
+
+
+def test_its_intervals_are_the_calibrated_ones(play, scored):
+    plain = PREDICTORS["gaussian_process"].new(rng=np.random.default_rng(0)).fit(scored)
+    wide, reached = calibrated(plain, scored, rng=np.random.default_rng([0, 7]))
+    mixture = uniform(scored.candidates)
+    found = desk.guess(play.predictor, mixture, scored)
+    ends = ranges(wide, mixture)
+    assert found.reach.to_dict() == pytest.approx(((ends["high"] - ends["low"]) / 2).to_dict())
+    assert (reached["covered"] >= 0.85).all() and (reached["times"] != 1).any()
+    bars = [trace.error_x.array[0] for trace in desk.standing(found, scored).data[1::2]]
+    assert bars == pytest.approx(found.reach.to_list())
 
 
 def test_nine_families_of_any_name_stand_apart_in_colours_of_their_own(crowd):

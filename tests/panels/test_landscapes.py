@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import rankdata
 
+from demix_nb.figures.colours import INK, WHITE
 from demix_nb.mixtures import validate
 from demix_nb.panels import landscapes
 
@@ -66,6 +67,9 @@ def test_landscapes_colour_ground_and_proxies_by_one_scale(scored, predictor, co
     assert list(points.marker.color) == pytest.approx(scored.scores["math"].to_list())
     assert ground.marker.coloraxis == points.marker.coloraxis and figure.layout.coloraxis.reversescale
     assert [mark.name for mark in marks] == list(scored.mixtures.index[:2])
+    inside = landscapes.in_triangle(scored.mixtures, corners).sum(axis=1)
+    assert (rankdata(points.marker.size) == rankdata((4 + 6 * inside).round(1))).all(), "smaller, not paler"
+    assert points.marker.opacity == 1 and set(points.marker.line.color) == {INK, WHITE}
     best = landscapes.height(scored, landscapes.MACRO)
     assert best.to_list() == pytest.approx((rankdata(scored.ranks) - 1) / (len(scored) - 1)), "ties share their places"
     assert best.min() == 0 and best.idxmin() == scored.best

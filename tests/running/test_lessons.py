@@ -55,7 +55,18 @@ def test_answers_are_what_the_tables_say(study):
     merged, truth = merged[own].mean(axis=1), truth[own].mean(axis=1)
     assert answer("03_proxy_fidelity", 1) == pytest.approx(truth[merged.idxmin()] - truth.min())
     assert answer("03_proxy_fidelity", 3) == pytest.approx(len(study.candidates) / 0.125)
+    methods = pd.read_csv(RESULTS / "method_scores.csv", index_col=0)
+    assert answer("02_merging", 1) == {"task_arithmetic"} and methods.loc["ties"].ne(methods.loc["linear"]).all()
+    way = pd.read_csv(RESULTS / "path_merged_scores.csv", index_col=0)["heldout_code_cpp"]
+    assert answer("02_merging", 2) == pytest.approx((way[0.0] + way[1.0]) / 2 - way[0.5]) and way[0.5] < way[0.0]
     assert answer("04_regression", 1) == 40
+    rounds = pd.read_csv(RESULTS / "search_rounds.csv", index_col=0)
+    assert answer("05_search", 1) == set(rounds.sort_values("rank")["round"].iloc[:1])
+    free = pd.read_csv(RESULTS / "tied.csv", index_col=0)
+    assert ((free["high"] - free["low"]).rank(ascending=False)[answer("05_search", 2)]) == 1
+    alone = pd.read_csv(RESULTS / "quality.csv", index_col=0).groupby("strategy").mean().loc["general only"]
+    assert answer("07_mixture_quality", 1) == alone[["general", "math", "code"]].astype(float).idxmin()
+    assert answer("07_mixture_quality", 2) == pd.read_csv(RESULTS / "quality.csv")["macro"].min()
     assert answer("06_domain_interactions", 1) < 1e-6 and answer("06_domain_interactions", 2) < 1e-6
 
 

@@ -1,6 +1,7 @@
 """The desk's JavaScript, in a browser, against Python: projections, predictions, places, dragged scores, files."""
 
 import json
+from dataclasses import replace
 
 import fixtures_browser
 import numpy as np
@@ -12,11 +13,16 @@ from scipy.optimize import minimize
 
 from demix_nb.facts import Facts
 from demix_nb.mixtures import recipe
+from demix_nb.packed import PACKED, Packed
+from demix_nb.panels.desk import guess
+from demix_nb.panels.known import Known
 from demix_nb.predictors import PREDICTORS
 from demix_nb.region import Region
 from demix_nb.running import report, report_desk
 from demix_nb.running.shell import asset
+from demix_nb.scored import Scored
 from demix_nb.store import Refusal
+from demix_nb.study import Study
 
 pytestmark = pytest.mark.browser
 browser = fixtures_browser.browser
@@ -90,6 +96,14 @@ def test_two_hundred_mixtures_are_predicted_as_in_python(page, scored, predictor
     means, spreads = np.array(told)[:, :, 0], np.array(told)[:, :, 1]
     assert np.abs(means - predictor.predict(mixtures).scores.to_numpy()).max() < 1e-9
     assert np.abs(spreads - predictor.spread(mixtures).to_numpy()).max() < 1e-9
+
+
+def test_its_intervals_are_those_of_the_panels(page, run_dir, scored, rng):
+    play, mixtures = Known(Study.open(run_dir)), drawn(20, scored.candidates, rng)
+    asked = "rows => rows.map(row => SURFACES.map((one, f) => KNOWN.tasks[f].sure * one.predict(row)[1]))"
+    told = page.evaluate(asked, mixtures.to_numpy().tolist())
+    ours = [guess(play.predictor, mixture, play.families).reach for _, mixture in mixtures.iterrows()]
+    assert np.abs(np.array(told) - np.array(ours)).max() < 1e-9
 
 
 def test_places_are_those_of_python(page, scored, predictor, rng):
@@ -290,6 +304,76 @@ def test_a_move_is_answered_within_a_frame(page):
     assert took < 16, f"{took:.1f} ms"
 
 
+# --- mixed proxies themselves
+
+
+@pytest.fixture(scope="module")
+def exact(browser, tmp_path_factory):
+    """Return the open desk of a run whose answers are packed, as many tokens as the laptop's, and these."""
+    run_dir, rng = finished(tmp_path_factory.mktemp("exact") / "run"), np.random.default_rng(3)
+    study = Facts(run_dir)
+    tokens = np.full(len(study.ranked), 4000)
+    facts = {"tokens": tokens, "bytes": 2 * tokens, "shift": -3.0 * tokens}
+    levels = rng.integers(0, 128, (len(study.candidates), tokens.sum()), dtype=np.uint8)
+    found = Packed(list(study.candidates), levels, 0.0129, pd.DataFrame(facts, study.ranked.index))
+    found.write(run_dir / PACKED)
+    report.write("laptop", run_dir)
+    page = browser.new_context(offline=True).new_page()
+    page.goto((run_dir / "report" / "desk.html").as_uri())
+    page.wait_for_function("SURFACES.length > 0 && desk.shares.length > 0")
+    yield page, found, study, run_dir / "report"
+    page.context.close()
+
+
+def test_mixed_scores_are_those_of_python(exact, rng):
+    page, found, study, _ = exact
+    mixtures = drawn(200, found.names, rng)
+    told = page.evaluate("rows => rows.map(row => SURFACES.map(one => one.predict(row)))", mixtures.to_numpy().tolist())
+    ours = Scored(mixtures, found.scores(mixtures), study.ranked).by_family().scores
+    assert np.abs(np.array(told)[:, :, 0] - ours.to_numpy()).max() < 1e-9 and not np.array(told)[:, :, 1].any()
+    searched = study["search_mixtures"]
+    among = Scored(searched, found.scores(searched), study.ranked).by_family().scores
+    assert np.abs(np.array(page.evaluate("KNOWN.among")) - among.to_numpy()).max() < 1e-9
+    text = page.locator("#desk-strips").text_content()
+    assert "Predicted" not in text and "±" not in text
+
+
+def test_a_mixed_score_can_be_dragged_and_is_had_within_a_frame(exact):
+    page = exact[0]
+    slopes = page.evaluate("SURFACES[1].gradient(desk.shares)")
+    start = shares(page)
+    for i, name in enumerate(start.index[:3]):
+        step = 1e-5 * (start.index == name)
+        ends = page.evaluate("rows => rows.map(row => SURFACES[1].mean(row))", [list(start + step), list(start - step)])
+        assert slopes[i] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4)
+    wanted = page.evaluate("SURFACES[1].mean(desk.shares) + 0.3 * SURFACES[1].scale")
+    asked = """to => [...Array(9)].map(() => {
+      const began = performance.now(), found = drawn(SURFACES[1], desk.shares, to, new Set(), KNOWN.bounds);
+      return [performance.now() - began, SURFACES[1].mean(found)];
+    }).sort((a, b) => a[0] - b[0])[0]"""
+    took, score = page.evaluate(asked, wanted)
+    assert score == pytest.approx(wanted, abs=1e-3 * page.evaluate("SURFACES[1].scale"))
+    assert took < 50, f"{took:.1f} ms"
+    moving = """() => [...Array(30)].map((_, turn) => {
+      const began = performance.now();
+      move(3, ((turn * 7) % 60) / 100);
+      document.body.getBoundingClientRect();
+      return performance.now() - began;
+    }).sort((a, b) => a - b)[3]"""
+    took = page.evaluate(moving)
+    assert took < 16, f"{took:.1f} ms"
+
+
+def test_only_the_desk_by_itself_carries_what_is_mixed(exact, tmp_path):
+    _, found, study, pages = exact
+    assert len((pages / "desk.html").read_text()) < len(found.text) + 150_000
+    assert '"exact"' not in (pages / "index.html").read_text()
+    other = replace(found, names=found.names[::-1])
+    assert report_desk.packed(study).names == found.names
+    other.write(study.folder / PACKED)
+    assert report_desk.packed(study) is None, "of other candidates"
+
+
 # --- what the page is
 
 
@@ -301,6 +385,6 @@ def test_the_desk_is_small_and_fetches_nothing(run_dir, desk_page):
 
 
 def test_the_scripts_are_short():
-    for name in ("mixing.js", "desk.js", "page.js", "plotly.js"):
+    for name in ("mixing.js", "exact.js", "desk.js", "page.js", "plotly.js"):
         lines = asset(name).splitlines()
         assert len(lines) <= 300 and max(map(len, lines)) <= 120, name

@@ -1,7 +1,7 @@
 // The desk: sliders, what is expected of them, the recipe, and how a mixture leaves the page. `mixing.js` computes.
 
 const KNOWN = JSON.parse(document.getElementById("desk-data").textContent);
-const SURFACES = KNOWN.tasks.map((task) => new Surface(KNOWN.runs, task));
+let SURFACES = KNOWN.exact ? [] : KNOWN.tasks.map((task) => new Surface(KNOWN.runs, task));
 const PLAIN = /^(?!(?:y|n|yes|no|true|false|on|off|null)$)[A-Za-z_][\w-]*$/i; // a name that YAML takes as it stands
 
 const desk = {shares: [], origin: null, locked: new Set(), preset: null, budget: KNOWN.budget};
@@ -54,7 +54,8 @@ function drag(f, wanted) {
   put(drawn(SURFACES[f], desk.origin, wanted, desk.locked, KNOWN.bounds));
   const {name, unit} = KNOWN.tasks[f], far = SURFACES[f].mean(desk.shares) - wanted;
   const missed = Math.abs(far) > 1e-3 * SURFACES[f].scale;
-  return missed ? `No allowed mixture near this one is predicted ${wanted.toFixed(3)} ${unit} in ${name}.` : "";
+  const said = KNOWN.exact ? "has" : "is predicted";
+  return missed ? `No allowed mixture near this one ${said} ${wanted.toFixed(3)} ${unit} in ${name}.` : "";
 }
 
 /** Tell what hindered a move, or that nothing did. */
@@ -66,7 +67,7 @@ function tell(text) {
 /** The hand rests: say where we are, and let the address carry it. */
 function rest(text) {
   desk.origin = null;
-  tell(`${text} Predicted place ${standing().join(" of ")}.`.trim());
+  tell(`${text} ${KNOWN.exact ? "Place" : "Predicted place"} ${standing().join(" of ")}.`.trim());
   history.replaceState(null, "", `#${fragment()}`);
 }
 
@@ -159,7 +160,7 @@ function strip(f) {
   const {least, most} = task.axis, step = (most - least) / 100;
   picture.append(made("input", {
     type: "range", id: `desk-score-${f}`, min: least, max: most, step: "any",
-    "aria-label": `predicted score, ${task.name}; moves the mixture`,
+    "aria-label": `${KNOWN.exact ? "score" : "predicted score"}, ${task.name}; moves the mixture`,
     input: ({target}) => tell(drag(f, Number(target.value))), change: () => rest(desk.told),
     keydown: (event) => key(event, (by) => drag(f, SURFACES[f].mean(desk.shares) + by * step)),
   }));
@@ -179,9 +180,9 @@ function show() {
     find(`value-${i}`).textContent = percent(share);
   });
   SURFACES.forEach((surface, f) => {
-    const [mean, spread] = surface.predict(desk.shares), {unit} = KNOWN.tasks[f], wide = SURE * spread;
+    const [mean, spread] = surface.predict(desk.shares), {unit, sure} = KNOWN.tasks[f], wide = sure * spread;
     const line = find(`interval-${f}`), range = find(`score-${f}`);
-    const text = `${mean.toFixed(3)} ± ${wide.toFixed(3)} ${unit}`;
+    const text = `${mean.toFixed(3)}${wide > 0 ? ` ± ${wide.toFixed(3)}` : ""} ${unit}`;
     range.value = mean;
     range.setAttribute("aria-valuetext", text);
     line.setAttribute("x1", `${along(f, mean - wide)}%`);
@@ -251,7 +252,12 @@ function arrive() {
   rest("This is the mixture of the link.");
 }
 
-build();
-tell(start(Object.keys(KNOWN.presets)[0]) || "This is the answer of this run.");
-addEventListener("hashchange", arrive);
-arrive();
+function begin() {
+  build();
+  tell(start(Object.keys(KNOWN.presets)[0]) || "This is the answer of this run.");
+  addEventListener("hashchange", arrive);
+  arrive();
+}
+
+if (KNOWN.exact) blends(KNOWN).then((found) => { SURFACES = found; begin(); });
+else begin();

@@ -2,7 +2,7 @@
 // processes on the roots of shares (demix_nb/predictors/gaussian.py). No page, no names: arrays in, arrays out.
 
 const CLOSE = 1e-14, STEPS = 200, WIDEST = 60, HALVINGS = 60, FLOOR = 1e-9, TOLERANCE = 1e-9;
-const BEYOND = 1, SURE = 1.96; // ranges of the scores seen; standard deviations to the ends of 95 %
+const BEYOND = 1; // ranges of the scores seen
 const TURNS = 50, TRIES = 160, DRAWN = 1e-7; // of a dragged score: steps, mixtures tried, what it may miss by, in sd
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
@@ -226,10 +226,10 @@ class Surface {
  * Where what is wanted cannot be had, the nearest to it that was met.
  */
 function drawn(surface, shares, wanted, locked, bounds) {
-  const held = pinned(bounds, [...locked].map((j) => [j, shares[j]])), close = DRAWN * surface.scale;
+  const held = pinned(bounds, [...locked].map((j) => [j, shares[j]])), close = (surface.close ?? DRAWN) * surface.scale;
   const from = shares.map((share) => Math.max(share, FLOOR)), start = surface.mean(shares) - wanted;
   let best = shares, miss = Math.abs(start), slopes = surface.gradient(shares), here = shares, tries = 0;
-  const more = () => tries < TRIES;
+  const more = () => tries < (surface.tries ?? TRIES);
   for (let turn = 0; turn < TURNS && more(); turn++) {
     const along = (by) => {
       const powers = slopes.map((slope) => by * slope), top = Math.max(...powers);
@@ -240,7 +240,7 @@ function drawn(surface, shares, wanted, locked, bounds) {
     const [found, gap] = root(along, slopes, from, start, close, more);
     const apart = Math.max(...found.map((share, i) => Math.abs(share - here[i])));
     if (Math.abs(gap) < Math.max(miss, close)) [best, miss] = [found, Math.abs(gap)];
-    if (apart < 1e-6) break;
+    if (apart < (surface.still ?? 1e-6)) break;
     here = found;
     const fresh = surface.gradient(found);
     slopes = slopes.map((slope, i) => (slope + fresh[i]) / 2);
