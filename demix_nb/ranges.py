@@ -131,6 +131,7 @@ def _tracker(name: str) -> str:
     return name
 
 
+SCHEDULES = ("cosine", "constant", "averaged")  # how the laptop's models are trained (`lab.schedules`)
 PRETRAINED = ("smollm2",)  # words for models that others trained, which the laptop's world can have
 
 Share = number("a share, between 0 and 1", ge=0, le=1)
@@ -172,7 +173,7 @@ TYPES: dict[str, Any] = {
     "base_learning_rate": Positive,
     "component_tokens": Size,
     "learning_rate": Positive,
-    "schedule": choice(lambda: ("cosine", "constant"), "cosine or constant"),
+    "schedule": choice(lambda: SCHEDULES, "cosine, constant or averaged"),
     "beta": Part,
     "log_with": Annotated[str, AfterValidator(_tracker), Field(description=", ".join([*TRACKERS, "or empty"]))],
     "suites": several(Annotated[str, AfterValidator(_suite)], "names of suites or lm-eval tasks"),
