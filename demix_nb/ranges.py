@@ -255,6 +255,10 @@ TYPES: dict[str, Any] = {
     "spoilt": Annotated[str, Field(min_length=1, description="the name of a candidate")],
     "drop": number("a share, above 0 and below 1", gt=0, lt=1),
     "dynamic_seeds": Count,
+    "making_bases": Size,
+    "making_share": Part,
+    "making_references": References,
+    "times_wider": Pair,
     # arguments of functions that no notebook has
     "sizes": Sizes,
     "n": Size,

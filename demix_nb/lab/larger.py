@@ -149,11 +149,12 @@ def grow(
     return records_table([told])
 
 
-def like_base(setting: Setting, name: str, *, seed: int, start: Path | None = None) -> Job:
-    """Return the job of the setting's base once more: its text, tokens and rate, in the setting's shape.
+def like_base(setting: Setting, name: str, *, seed: int, start: Path | None = None, budget: float = 1.0) -> Job:
+    """Return the job of the setting's base once more: its text and rate, `budget` of its tokens, the setting's shape.
 
-    From random weights, or from the checkpoint `start`. Raises Refusal for a base without a record.
+    From random weights, or from the checkpoint `start`. Raises Refusal for a base without a record, and as `Job`.
     """
     told = read_record(setting.base)
     how = {"seed": seed, "start": start, "batch": setting.batch}
-    return Job(name, "base", told["recipe"], told["tokens"], told["learning_rate"], setting.architecture, **how)
+    tokens = round(budget * told["tokens"])
+    return Job(name, "base", told["recipe"], tokens, told["learning_rate"], setting.architecture, **how)

@@ -116,11 +116,10 @@ def optimise(
     *,
     part: Part | None = None,
 ) -> list[tuple[int, float]]:
-    """Train `model` in place; return the loss curve as (tokens seen, nats per token).
+    """Train `model` in place on the job's schedule; return the loss curve as (tokens seen, nats per token).
 
     `loss_at(model, step)` gives what the step's loss is the sum of (`mean_loss`). It goes on where `part` ended, and is
-    followed by the job's tracker where it has a part (`tracking`). Where the job's schedule averages checkpoints, the
-    curve is that of the training, the model their average.
+    followed by the job's tracker where it has a part (`tracking`).
     """
     accelerator = followed(job, part and part.directory)
     optimizer = adamw(model.parameters(), job.learning_rate)
@@ -128,7 +127,6 @@ def optimise(
     model.train()
     average, due = SCHEDULES[job.schedule].average(model), SCHEDULES[job.schedule].due(steps)
     done, curve = part.resume(model, optimizer, average) if part else (0, [])
-    tokens = job.rows * job.architecture.context
     for step in range(done, steps):
         optimizer.param_groups[0]["lr"] = learning_rate(job, step, steps)
         loss = 0.0
@@ -144,7 +142,7 @@ def optimise(
             average.update_parameters(model)
         accelerator.log({"loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}, step=step + 1)
         if on_curve(step, steps):
-            curve.append(((step + 1) * tokens, loss))
+            curve.append(((step + 1) * job.rows * job.architecture.context, loss))
         if part:
             part.keep(model, optimizer, step + 1, curve, average)
     accelerator.end_training()
