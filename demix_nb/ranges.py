@@ -131,6 +131,7 @@ def _tracker(name: str) -> str:
     return name
 
 
+SCHEDULES = ("cosine", "constant", "averaged")  # how the laptop's models are trained (`lab.schedules`)
 PRETRAINED = ("smollm2",)  # words for models that others trained, which the laptop's world can have
 
 Share = number("a share, between 0 and 1", ge=0, le=1)
@@ -172,7 +173,7 @@ TYPES: dict[str, Any] = {
     "base_learning_rate": Positive,
     "component_tokens": Size,
     "learning_rate": Positive,
-    "schedule": choice(lambda: ("cosine", "constant"), "cosine or constant"),
+    "schedule": choice(lambda: SCHEDULES, "cosine, constant or averaged"),
     "beta": Part,
     "log_with": Annotated[str, AfterValidator(_tracker), Field(description=", ".join([*TRACKERS, "or empty"]))],
     "suites": several(Annotated[str, AfterValidator(_suite)], "names of suites or lm-eval tasks"),
@@ -254,6 +255,10 @@ TYPES: dict[str, Any] = {
     "spoilt": Annotated[str, Field(min_length=1, description="the name of a candidate")],
     "drop": number("a share, above 0 and below 1", gt=0, lt=1),
     "dynamic_seeds": Count,
+    "making_bases": Size,
+    "making_share": Part,
+    "making_references": References,
+    "times_wider": Pair,
     # arguments of functions that no notebook has
     "sizes": Sizes,
     "n": Size,

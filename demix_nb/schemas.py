@@ -69,6 +69,7 @@ SCHEMAS = {
         "region", {"measure": "str", "value": "float", "low": "float", "high": "float", "seeds": "int"}, unique=False
     ),
     "asked": Schema("table", {"how": "str", "runs": "int", "regret": "float"}, unique=False),
+    "levels": Schema("way", {"base": "int", "family": "str", "value": "float"}, open=False, unique=False),
     "learning": Schema("predictor", {"runs": "int", "test": "str"} | INTERVAL, unique=False),
     "predictions": Schema("mixture", PREDICTED | {"test": "str", "true": "float"}, unique=False),
     "coverage": Schema("predictor", {"level": "float", "covered": "float"}, unique=False),
@@ -102,6 +103,10 @@ TABLES = {  # name of a table → what it must hold; a name that is not here is 
     "training_settings": "fidelity",
     "partition_fidelity": "fidelity",
     "larger_fidelity": "fidelity",
+    "averaging": "fidelity",
+    "growing": "fidelity",
+    "growing_curves": "curves",
+    "making_levels": "levels",
     "family_signal_to_noise": "ratios",
     "trust": "trust",
     "search_rounds": "rounds",

@@ -18,6 +18,7 @@ import pandas as pd
 from transformers import Qwen3Config
 
 from demix_nb.lab.corpora import Corpora
+from demix_nb.lab.schedules import SCHEDULES
 from demix_nb.mixtures import SUM_TOLERANCE, recipe
 from demix_nb.options import check
 from demix_nb.store import Refusal, content_hash
@@ -135,13 +136,19 @@ class Job:
         shares = {name: share for name, share in self.recipe.items() if share > 0}
         named = {"name": None, "kind": None, "mixture": None}
         decides = {"recipe": shares, "start": start, "corpora": corpora.behind(shares)}
-        facts = {name: fact for name, fact in asdict(self).items() if name != "log_with"}
+        facts = {name: fact for name, fact in asdict(self).items() if name != "log_with"} | averaged(self.schedule)
         return content_hash(facts | named | decides | placed(place))
 
 
 def placed(place: str) -> dict[str, str]:
     """Return what a content key says of the place of training: nothing of the processor."""
     return {} if place == CPU else {"place": place}
+
+
+def averaged(schedule: str) -> dict[str, tuple[int, float]]:
+    """Return what a content key says of the checkpoints that a schedule averages: nothing where it averages none."""
+    row = SCHEDULES[schedule]
+    return {"averaged": (row.checkpoints, row.every)} if row.checkpoints > 1 else {}
 
 
 @dataclass(frozen=True)

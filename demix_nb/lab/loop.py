@@ -1,4 +1,4 @@
-"""How one model is trained: where it starts, its loss, AdamW with warm-up and cosine, its record and its folder.
+"""How one model is trained: where it starts, its loss, AdamW on a schedule with warm-up, its record and its folder.
 
 Where a batch does not fit into memory it is read in pieces of rows whose gradients add up (`mean_loss`): the loss is
 the same but for rounding. Training that is interrupted goes on from what was kept of it (`resuming`). It happens where
@@ -25,11 +25,11 @@ from transformers.utils.logging import disable_progress_bar
 from demix_nb.lab.corpora import Corpora
 from demix_nb.lab.jobs import RECORD, Job
 from demix_nb.lab.resuming import Curve, Part, path_of
+from demix_nb.lab.schedules import SCHEDULES, settle
 from demix_nb.lab.tracking import followed
 from demix_nb.merging import delta
 from demix_nb.store import Refusal, atomic_folder
 
-FINAL_LR = 0.2  # cosine ends at 20 % of the peak, DeMix 3
 BFLOAT16 = ("avx512_bf16", "amx_bf16")  # what a processor has that is faster in bfloat16 than in float32
 LOGITS = 1 << 26  # numbers that a step's logits are at once, unless told; more cost time in being given the memory
 WARMUP = 0.03  # share of the steps; paper silent: a fresh AdamW needs a few steps to find its scale
@@ -48,14 +48,11 @@ def place() -> str:
 
 
 def learning_rate(job: Job, step: int, steps: int) -> float:
-    """Return the rate at `step`: short linear warm-up, then cosine to 20 % (DeMix 3) or constant (MergeMix)."""
+    """Return the rate at `step`: short linear warm-up, then as the job's row of `SCHEDULES` has it."""
     warm = job.warm or max(int(WARMUP * steps), 1)
     if step < warm:
         return job.learning_rate * (step + 1) / warm
-    if job.schedule == "constant":
-        return job.learning_rate
-    progress = (step - warm) / max(steps - warm, 1)
-    return job.learning_rate * (FINAL_LR + (1 - FINAL_LR) * 0.5 * (1 + math.cos(math.pi * progress)))
+    return job.learning_rate * SCHEDULES[job.schedule].rate((step - warm) / max(steps - warm, 1))
 
 
 def initial(job: Job, corpora: Corpora) -> PreTrainedModel:
@@ -119,7 +116,7 @@ def optimise(
     *,
     part: Part | None = None,
 ) -> list[tuple[int, float]]:
-    """Train `model` in place; return the loss curve as (tokens seen, nats per token).
+    """Train `model` in place on the job's schedule; return the loss curve as (tokens seen, nats per token).
 
     `loss_at(model, step)` gives what the step's loss is the sum of (`mean_loss`). It goes on where `part` ended, and is
     followed by the job's tracker where it has a part (`tracking`).
@@ -128,8 +125,8 @@ def optimise(
     optimizer = adamw(model.parameters(), job.learning_rate)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
-    done, curve = part.resume(model, optimizer) if part else (0, [])
-    tokens = job.rows * job.architecture.context
+    average, due = SCHEDULES[job.schedule].average(model), SCHEDULES[job.schedule].due(steps)
+    done, curve = part.resume(model, optimizer, average) if part else (0, [])
     for step in range(done, steps):
         optimizer.param_groups[0]["lr"] = learning_rate(job, step, steps)
         loss = 0.0
@@ -141,12 +138,15 @@ def optimise(
         accelerator.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad()
+        if step + 1 in due:
+            average.update_parameters(model)
         accelerator.log({"loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}, step=step + 1)
         if on_curve(step, steps):
-            curve.append(((step + 1) * tokens, loss))
+            curve.append(((step + 1) * job.rows * job.architecture.context, loss))
         if part:
-            part.keep(model, optimizer, step + 1, curve)
+            part.keep(model, optimizer, step + 1, curve, average)
     accelerator.end_training()
+    settle(model, average)
     return curve
 
 

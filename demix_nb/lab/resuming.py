@@ -1,6 +1,7 @@
 """Interrupted training goes on where it was: what is trained of a model lies beside its folder until all of it is.
 
-A hidden file holds weights, the optimiser's state, steps, curve and seconds. What a model reads is decided by its job,
+A hidden file holds weights, the optimiser's state, steps, curve and seconds, and of checkpoints that are averaged
+their mean so far. What a model reads is decided by its job,
 and nothing is drawn on the way, so that from there on the same numbers come: on one thread a model that was
 interrupted, however often, is bit for bit the one that was not. The file has no name of `store.atomic`'s, so that
 clearing up after a kill takes what was half written and leaves what was whole.
@@ -39,22 +40,27 @@ class Part:
         """Seconds of training, those before an interruption too, as far as their work was kept."""
         return self.earlier + time.perf_counter() - self.began
 
-    def resume(self, model: torch.nn.Module, optimizer) -> tuple[int, Curve]:
-        """Put weights and optimiser where the part ended; return steps done and curve, (0, []) where there is none."""
+    def resume(self, model: torch.nn.Module, optimizer, average: torch.nn.Module | None = None) -> tuple[int, Curve]:
+        """Put weights, optimiser and average where the part ended; return steps done and curve, (0, []) without one."""
         kept = self._read()
         if not kept:
             return 0, []
         model.load_state_dict(kept["weights"])
         optimizer.load_state_dict(kept["optimizer"])
+        if average is not None:
+            average.load_state_dict(kept["average"])
         self.earlier = kept["seconds"]
         return kept["steps"], kept["curve"]
 
-    def keep(self, model: torch.nn.Module, optimizer, steps: int, curve: Curve) -> None:
+    def keep(
+        self, model: torch.nn.Module, optimizer, steps: int, curve: Curve, average: torch.nn.Module | None = None
+    ) -> None:
         """Keep what is there after so many steps, if it is time; raises Refusal where it cannot be written."""
         began = time.perf_counter()
         if began < self.due:
             return
         told = {"key": self.key, "steps": steps, "curve": curve, "seconds": self.seconds}
+        told |= {"average": average.state_dict()} if average is not None else {}
         try:
             with atomic(self.path) as temporary:
                 torch.save(told | {"weights": model.state_dict(), "optimizer": optimizer.state_dict()}, temporary)

@@ -35,6 +35,7 @@ from demix_nb.lab.loop import (
     save,
 )
 from demix_nb.lab.resuming import Curve, Part
+from demix_nb.lab.schedules import SCHEDULES, settle
 from demix_nb.store import Refusal, content_hash
 
 STACKING = "cuda"  # the place of training where models are stacked, of those that `loop.place` knows
@@ -152,7 +153,8 @@ def _optimise(
     """Train the stack as `loop.optimise` does each of its models; a point of the curve has the losses of all."""
     job, steps = jobs[0], jobs[0].steps
     optimizer = adamw(stack.parameters(), job.learning_rate)
-    done, curve = part.resume(stack, optimizer)
+    average, due = SCHEDULES[job.schedule].average(stack), SCHEDULES[job.schedule].due(steps)
+    done, curve = part.resume(stack, optimizer, average)
     loss = _Loss(stack)
     weights, losses_of = dict(loss.named_parameters()), vmap(partial(functional_call, loss))
     for step in range(done, steps):
@@ -165,9 +167,12 @@ def _optimise(
         clip([value.grad for value in weights.values()])
         optimizer.step()
         optimizer.zero_grad()
+        if step + 1 in due:
+            average.update_parameters(stack)
         if on_curve(step, steps):
             curve.append(((step + 1) * job.rows * job.architecture.context, told))
-        part.keep(stack, optimizer, step + 1, curve)
+        part.keep(stack, optimizer, step + 1, curve, average)
+    settle(stack, average)
     return curve
 
 

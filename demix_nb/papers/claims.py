@@ -49,6 +49,6 @@ class Claims:
         return self.table
 
 
-def told(row: pd.Series) -> str:
+def told(row: pd.Series, digits: int = 2) -> str:
     """Return a measured value with its 95 % interval, from a row with value, low and high."""
-    return with_interval(*row[INTERVAL])
+    return with_interval(*row[INTERVAL], digits=digits)

@@ -2,7 +2,7 @@
 
 from demix_nb.figures import pipeline, regression
 from demix_nb.figures.gallery import Row
-from demix_nb.papers import figures_regmix, figures_study
+from demix_nb.papers import figures_making, figures_regmix, figures_study
 
 STUDY = {"notebook": "paper_demix", "profile": "study"}
 MERGEMIX = {"notebook": "paper_mergemix", "profile": "study"}
@@ -51,5 +51,7 @@ FIGURES = {
     ),
     "demix_stages": Row(figures_study.stages, (), printed=("demix_table10_corpora_stages",), **STUDY),
     "dual_capability": Row(figures_study.dual_capability, ("dual_capability", "corpora"), **MERGEMIX),
+    "averaging": Row(figures_making.averaging, ("averaging",), **MERGEMIX),
+    "growing": Row(figures_making.growing, ("growing", "growing_curves"), **MERGEMIX),
     "landscape": Row(figures_study.landscape, ("landscape", "corpora"), **MERGEMIX),
 }  # fmt: skip

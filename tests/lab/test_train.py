@@ -282,7 +282,7 @@ def test_changed_text_reaches_a_worker_that_has_seen_the_old(study, design, smal
         ({"budget": 0.0}, "budget is 0.0; it must be a number above 0"),
         ({"budget": -1.0}, "budget is -1.0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be a number above 0"),
-        ({"schedule": "linear"}, "schedule is 'linear'; known: constant, cosine"),
+        ({"schedule": "linear"}, "schedule is 'linear'; known: averaged, constant, cosine"),
         ({"tokens": 5}, "cannot train with another 'tokens'; what may be changed is beta, .*corpora"),
         ({"base": "nowhere"}, "nowhere holds no model"),
         ({"corpora": "nowhere"}, "no corpora under nowhere"),
