@@ -79,5 +79,7 @@ def desk(
     """Return what the desk knows, and in words what that is; None where no search has run."""
     study, asked = Facts(run_dir), None if stamp is None else stamp["parameters"]
     known = report_desk.contents(study, asked, answer.told.get("found_by", ""), packed)
+    if known is None:
+        return None, ""
     kind = "mixed" if packed else study.kinds[0]
-    return known, report_desk.explained(known, kind, asked["predictor"]) if known else ""
+    return known, report_desk.explained(known, kind, asked["predictor"])
