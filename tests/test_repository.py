@@ -32,6 +32,7 @@ LAYERS = (
     ("certain",),
     ("exports",),
     ("door", "facts", "proxies"),
+    ("phases",),
     ("given", "allowed"),
     ("sources",),
     ("scoring",),
