@@ -30,10 +30,10 @@ PRICED = [
     f"{what}{end}" for what, ends in (("", ("gain", "low", "high")), ("billion", ("", "_low", "_high"))) for end in ends
 ]
 BINDS = 1e-4  # how near a bound must be to bind
-STEP = 1e-3  # share of the mixture that is moved to a candidate to learn the slope towards it
+STEP = 1e-4  # share of the mixture that is moved to a candidate to learn the slope; by 1e-3 programs go astray
 LEAST = 1e-3  # of share, by which a bound is loosened at least: what less gains is lost in rounding
 FLOOR = 1e-9  # least share: roots have no slope at 0
-STEPS, CLOSE = 50, 1e-9  # quadratic programs at most; what the objective falls by in the last
+STEPS, CLOSE = 50, 1e-7  # quadratic programs at most; what the objective falls by in the last
 DRAWS = 200  # surfaces
 CLOUD, STRENGTHS = 150, (10, 30, 100, 300, 1000)  # mixtures among which a surface has its optimum; Dirichlet strengths
 HALVINGS = 20  # on the way from a mixture that breaks a guardrail to one that does not
@@ -85,7 +85,8 @@ class Problem:
             constraints=[*linear.constraints(), *self._kept(linear)], options={"maxiter": STEPS, "ftol": CLOSE},
         )  # fmt: skip
         there = self.region.nearest(linear.mixture(found.x))
-        return there if self.keeps(there) and self.loss(there)[0] <= self.loss(start)[0] else start
+        better = self.loss(there)[0] <= self.loss(start)[0] or not self.keeps(start)
+        return there if better and self.keeps(there) else start
 
     def keeps(self, mixture: pd.Series) -> bool:
         """Whether a mixture keeps the guardrails, to within what binds."""

@@ -5,6 +5,7 @@ is done to each candidate alone, whose checkpoints at half-way and at the end ar
 to be exact is told too: components of the second phase that are really trained from the merge of the first.
 """
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 
 from demix_nb import phases
 from demix_nb.given import Models
+from demix_nb.lab.jobs import RECORD
 from demix_nb.mixtures import as_table
 from demix_nb.phases import Phased
 from demix_nb.region import Region
@@ -72,10 +74,14 @@ class TwoPhases:
         yield from ((how, kind, sum(found[1:], found[0])) for (how, kind), found in parts.items())
 
     def merged(self, half: Models, first: pd.Series, folder: Path) -> Path:
-        """Return the folder of the merge of the first phase's components."""
+        """Return the folder of the merge of the first phase's components, with a record of their shape."""
         from demix_nb.merging import Bank, save
 
-        return folder if folder.is_dir() else save(Bank.load(half.folders), first, folder)
+        if not folder.is_dir():
+            save(Bank.load(half.folders), first, folder)
+        if not (folder / RECORD).is_file():
+            shutil.copy(next(iter(half.folders.values())) / RECORD, folder / RECORD)
+        return folder
 
     def table(self) -> pd.DataFrame:
         """Return family scores of every pair, by `looks` (what a proxy looks at; reference) and `kind`."""
