@@ -121,11 +121,12 @@ class Certain(Facts):
         if not goals.by_itself(by, known):
             why = f"objective {self.file.objective!r} values a mixture by the others it stands with"
             return Sure(None, tied.none(), prices.none(), why)
-        keep = self._rails(predictor).keep if self.file.guardrails else None
+        rails = self._rails(predictor) if self.file.guardrails else None
+        keep = None if rails is None else rails.keep
         ties = tied.tied(predictor, region, by, noise, rng=rng, also=answer.to_frame("answer").T, keep=keep)
-        here, priced = prices.prices(predictor, region, by, answer, rng=rng, keep=keep)
-        held = keep is not None and not keep(here.to_frame("it").T).all()
-        why = "a guardrail holds the answer, so that no bound has a price by itself" if held else ""
+        here, priced = prices.prices(predictor, region, by, answer, rng=rng, rails=rails)
+        kept = rails is None or rails.keep(here.to_frame("it").T, within=prices.BINDS).item()
+        why = "" if kept else "the answer does not keep the guardrails, nor does what lies downhill of it"
         return Sure(ties, ties.ranges.assign(share=answer), priced, why)
 
     def apart(self, proxies: Mapping[str, Any], mixtures: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:

@@ -10,12 +10,12 @@ Sources: DeMix (arXiv 2602.00747) 2.4; utilities: MergeMix (2601.17858); chance 
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from demix_nb.decide import Objective, ranked
 from demix_nb.scored import Scored
@@ -112,6 +112,19 @@ class Guardrail:
 
         Tasks of a family are taken to err together, which is the careful side.
         """
+        gap, doubt = self._gap(predictor, mixtures, baseline)
+        return pd.Series(ndtr(gap / doubt), mixtures.index)
+
+    def room(self, predictor, mixtures: pd.DataFrame, baseline: pd.Series) -> pd.Series:
+        """Return by how much, in its unit, the margin could be narrower and each mixture keep it; below 0: it doesn't.
+
+        Raises Refusal as `kept`.
+        """
+        gap, doubt = self._gap(predictor, mixtures, baseline)
+        return pd.Series(gap - ndtri(self.probability) * doubt, mixtures.index)
+
+    def _gap(self, predictor, mixtures: pd.DataFrame, baseline: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+        """How much better than the baseline less the margin mixtures are predicted, and how sure that is."""
         both = pd.concat([baseline.to_frame("baseline").T[list(mixtures)], mixtures.add_prefix("m ", axis=0)])
         predicted, spread = predictor.predict(both), predictor.spread(both)
         tasks = predicted.tasks
@@ -122,7 +135,7 @@ class Guardrail:
         sign = tasks.loc[own, "higher_is_better"].map({True: 1.0, False: -1.0})
         score, doubt = (predicted.scores[own] * sign).mean(axis=1), spread[own].mean(axis=1)
         gap = score.iloc[1:] - score.iloc[0] + self.margin
-        return pd.Series(norm.cdf(gap / np.maximum(doubt.iloc[1:], 1e-12)), mixtures.index)
+        return gap.to_numpy(), np.maximum(doubt.iloc[1:].to_numpy(), 1e-12)
 
 
 @dataclass(frozen=True)
@@ -133,12 +146,19 @@ class Rails:
     predictor: Any
     baseline: pd.Series | None
 
-    def keep(self, mixtures: pd.DataFrame) -> pd.Series:
-        """Return mixture → whether it keeps every guardrail; raises Refusal as `Guardrail.kept`."""
-        kept = pd.Series(True, mixtures.index)
-        for one in self.guardrails:
-            kept &= one.kept(self.predictor, mixtures, self.baseline) >= one.probability
-        return kept
+    def keep(self, mixtures: pd.DataFrame, within: float = 0.0) -> pd.Series:
+        """Return mixture → whether it keeps every guardrail, `within` so much; raises Refusal as `Guardrail.kept`."""
+        return (self.room(mixtures) >= -within).all(axis=1)
+
+    def room(self, mixtures: pd.DataFrame) -> pd.DataFrame:
+        """Return by how much each guardrail is kept, mixture × guardrail, in their units (`Guardrail.room`)."""
+        found = {one.of: one.room(self.predictor, mixtures, self.baseline) for one in self.guardrails}
+        return pd.DataFrame(found, mixtures.index)
+
+    def loosened(self, of: str, by: float) -> "Rails":
+        """Return the same with one guardrail's margin wider by so much of its unit."""
+        wider = [replace(one, margin=one.margin + by * (one.of == of)) for one in self.guardrails]
+        return replace(self, guardrails=wider)
 
 
 def guarded(goal: Goal, guardrails: Sequence[Guardrail], predictor, baseline: pd.Series | None) -> Goal:

@@ -95,8 +95,8 @@ class Limits:
 
     def tokens(self, name: str) -> float:
         """Return what share one token more would add to a bound by name; NaN where it is no amount of data."""
-        bound = next(one for one in self.named if one.name == name)
-        return self.data.get(bound.of, np.nan) if bound.kind == "upper" and not bound.grouped else np.nan
+        of_data = {bound.name: bound.of for bound in self.named if bound.kind == "upper" and not bound.grouped}
+        return self.data.get(of_data.get(name, ""), np.nan)
 
     def loosened(self, name: str, by: float) -> "Limits":
         """Return the same with one bound, by name, wider by so much; raises Refusal for a name of none."""
@@ -127,13 +127,22 @@ class Limits:
 
     def check(self) -> None:
         """Raise Refusal where no mixture obeys all bounds: a smallest set that none does, and ways to mend it."""
-        size, centre = len(self.lower), self.bounds.centre
-        if not (broken := contradiction(self.named, size, centre)):
-            return
-        ways = [bound.at(slack(broken, size, centre, bound)) for bound in broken]
-        told = [f"{bound.name} {abs(bound.most):.4g}" for bound in broken]
-        told = ", ".join(told[:LISTED] + ([f"and {len(told) - LISTED} more"] if len(told) > LISTED else []))
-        raise Refusal(f"no mixture obeys {told}; loosen one: {' or '.join(ways[:TOLD])}")
+        refuse_contradiction(self.named, [], len(self.lower), self.bounds.centre)
+
+
+def refuse_contradiction(
+    bounds: Sequence[Bound], firm: Sequence[Bound], size: int, centre: ndarray | None = None
+) -> None:
+    """Raise Refusal where no mixture obeys `bounds` and those that stand firm: a smallest set that none does, with ways
+    to mend it.
+    """
+    if not (broken := contradiction([*bounds, *firm], size, centre)):
+        return
+    loose = [bound for bound in broken if not any(bound is one for one in firm)]
+    ways = [bound.at(slack(broken, size, centre, bound)) for bound in loose]
+    told = [f"{bound.name} {abs(bound.most):.4g}" for bound in loose]
+    told = ", ".join(told[:LISTED] + ([f"and {len(told) - LISTED} more"] if len(told) > LISTED else []))
+    raise Refusal(f"no mixture obeys {told}; loosen one: {' or '.join(ways[:TOLD])}")
 
 
 def of_data(

@@ -68,6 +68,9 @@ SCHEMAS = {
     "answers": Schema(
         "region", {"measure": "str", "value": "float", "low": "float", "high": "float", "seeds": "int"}, unique=False
     ),
+    "two": Schema(
+        "base", {"looks": "str", "kind": "str", "runs": "int", "rho": "float", "order": "float"}, unique=False
+    ),
     "asked": Schema("table", {"how": "str", "runs": "int", "regret": "float"}, unique=False),
     "levels": Schema("way", {"base": "int", "family": "str", "value": "float"}, open=False, unique=False),
     "learning": Schema("predictor", {"runs": "int", "test": "str"} | INTERVAL, unique=False),
@@ -142,6 +145,7 @@ TABLES = {  # name of a table → what it must hold; a name that is not here is 
     "predictors_on_tables": "appraised",
     "asked_on_tables": "asked",
     "answers": "answers",
+    "two_phases": "two",
     "predictions": "predictions",
     "regmix_predictions": "predictions",
     "coverage": "coverage",

@@ -1,11 +1,13 @@
 """The tied set: the mixtures that cannot be told from the best, what they have in common, and which of them to take.
 
-An answer to the thousandth promises more than is known. Surfaces are drawn that agree with what was scored. A mixture
-is tied with the one predicted best where it is not behind it by more than a seed's noise, in a twentieth of the
-surfaces at least; a second run would put them in another order. (Held against the best of each surface hardly any is
-tied where little is known: every surface has another best, see DECISIONS.) Over the set every candidate has a range,
-narrow where its share matters, wide where it does not. Where a team has a mixture already, the nearest of the set is
-the smallest change that is worth making.
+An answer to the thousandth promises more than is known. Surfaces are drawn that agree with what was scored, and every
+mixture has a chance, the share of surfaces in which it is not behind the one predicted best by more than a seed's
+noise: a second run would put them in another order. Tied are the mixtures of the highest chances, so many that the set
+holds the best of 95 % of the surfaces: where little is known it is wide, where much is known it is what a seed cannot
+tell. (Held against the best of each surface hardly any is tied where little is known, and a fixed chance makes a set
+too wide where a region is narrow, see DECISIONS.) Over the set every candidate has a range, narrow where its share
+matters, wide where it does not. Where a team has a mixture already, the nearest of the set is the smallest change that
+is worth making.
 
 Source: ours; regions of a level under a posterior: Bolin & Lindgren (2015).
 """
@@ -22,7 +24,7 @@ from demix_nb.region import Region
 from demix_nb.store import Refusal
 
 DRAWS = 200  # surfaces
-CHANCE = 0.05  # of the surfaces in which a tied mixture is as good as the one predicted best
+HELD = 0.95  # of the surfaces whose best mixture is in the set
 POOL = 20_000  # fresh mixtures of the region
 NEAREST = 500  # of them, those predicted best, which surfaces are drawn for: their covariance is a square
 RULES = ("best", "nearest", "robust")
@@ -88,17 +90,20 @@ def tied(
     pool = _within(region.draw(POOL, rng=rng, prefix="t"), keep)
     if not len(pool):
         raise Refusal(f"none of {POOL} mixtures of the region keeps the guardrails; widen their margins")
-    pool = best(predictor, pool, NEAREST, by)
-    pool = pool if also is None else pd.concat([_within(also[list(pool)], keep), pool])
+    pool, given = best(predictor, pool, NEAREST, by), 0
+    if also is not None:
+        more = _within(also[list(pool)], keep)
+        pool, given = pd.concat([more, pool]), len(more)
     values = drawn(predictor, pool, DRAWS, by, rng=rng)
     chance = (values <= values[:, [values.mean(axis=0).argmin()]] + noise).mean(axis=0)
+    least = np.quantile(chance[given:][values[:, given:].argmin(axis=1)], 1 - HELD, method="lower")
     facts = {
         "chance": chance,
         "value": values.mean(axis=0),
         "worst": values.mean(axis=0) + CAUTION * values.std(axis=0),
     }
     told = pd.DataFrame(facts, pool.index)
-    kept = told[told["chance"] >= CHANCE].sort_values("value")
+    kept = told[told["chance"] >= least].sort_values("value")
     return Tied(pool.loc[kept.index], kept)
 
 

@@ -6,6 +6,7 @@ import pytest
 from planted import NAMES, SHARES, TASKS, Known, losses, predictor
 
 from demix_nb import decide, prices
+from demix_nb.goals import Guardrail, Rails
 from demix_nb.region import Region
 from demix_nb.scored import Scored
 from demix_nb.store import Refusal
@@ -22,6 +23,11 @@ class Sure(Known):
 
     def draws(self, mixtures, n, *, rng):
         return [self.predict(mixtures)] * n
+
+
+def by_python(mixtures: pd.DataFrame) -> pd.DataFrame:
+    """Mathematics is a share of python: its guardrail is a lower bound in other words, whose optimum is known."""
+    return losses(mixtures).assign(m=1 - mixtures["python"])
 
 
 def best_in(region: Region) -> float:
@@ -56,6 +62,39 @@ def test_groups_distances_and_lower_bounds_have_prices_too(rng):
     assert found[["billion", "billion_low", "billion_high"]].isna().all(axis=None), "no amount of data"
     _, none = prices.prices(Sure(), Region(NAMES), objective, start, rng=rng)
     assert none.empty and list(none) == prices.PRICED
+
+
+@pytest.mark.parametrize("least", [0.3, 0.1], ids=["binding", "slack"])
+def test_bounds_under_a_guardrail_and_the_guardrail_cost_what_the_loosened_problems_gain(least, rng):
+    known, start, z = Sure(by_python), pd.Series(1 / 6, NAMES), 1.2815515655
+    rails = Rails([Guardrail("math", 1 / 6 - least + z * 0.1, 0.9)], known, start)
+    bounds = {"groups": {"sums": (["word", "drill", "proofs"], 0.0, 0.4)}}
+    here, found = prices.prices(known, Region(NAMES, **bounds), objective, start, rng=rng, rails=rails)
+
+    def gain(share=0.0, margin=0.0):
+        wider = {"sums": (bounds["groups"]["sums"][0], 0.0, 0.4 + share)}
+        return best_in(Region(NAMES, lower={"python": least}, **bounds)) - best_in(
+            Region(NAMES, lower={"python": least - margin}, groups=wider)
+        )
+
+    assert losses(here.to_frame("it").T)["g"].item() == pytest.approx(
+        best_in(Region(NAMES, lower={"python": least}, **bounds)), abs=1e-4
+    )
+    assert list(found.index) == ["upper group sums"] + (["guardrail math"] if least > 0.2 else [])
+    wanted = [gain(share=prices.POINT), gain(margin=prices.POINT)][: len(found)]
+    assert found["gain"].tolist() == pytest.approx(wanted, rel=0.05)
+    assert (found["low"] <= found["gain"] * 1.05).all() and (found["high"] >= found["gain"] * 0.95).all()
+    problem = prices.Problem(prices.loss_of(known, objective), Region(NAMES), rails)
+    for sample in (here.to_frame("it").T, problem.within(Region(NAMES).draw(50, rng=rng))):
+        assert (sample["python"] >= least - 1e-6).all() and np.allclose(sample.sum(axis=1), 1)
+
+
+def test_guardrails_that_nothing_keeps_leave_no_prices(rng, monkeypatch):
+    monkeypatch.setattr(prices, "STEPS", 5)
+    known, start = Sure(by_python), pd.Series(1 / 6, NAMES)
+    rails = Rails([Guardrail("math", -2.0, 0.9)], known, start)
+    _, found = prices.prices(known, Region(NAMES, upper=TIGHT), objective, start, rng=rng, rails=rails)
+    assert found.empty and list(found) == prices.PRICED
 
 
 TOKENS = pd.Series([9e9, 4e9, 1e9, 3e9, 4e9, 1e9], NAMES)

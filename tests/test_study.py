@@ -160,8 +160,8 @@ def test_what_cannot_be_told_says_why(fitted):
             told.choose("best", uniform(study.candidates), uniform(study.candidates))
 
 
-def test_under_a_guardrail_only_what_keeps_it_is_tied_and_priced(fitted):
-    """The best of code alone forget mathematics: a guardrail keeps them out, and no bound has a price by itself."""
+def test_under_a_guardrail_only_what_keeps_it_is_tied_and_it_has_a_price(fitted):
+    """The best of code alone forget mathematics: a guardrail keeps them out, and says what it costs."""
     study, proxies, region, sure = fitted
     section = {"objective": {"code": 1.0}, "run": {"baseline": uniform(study.candidates).to_dict()}}
 
@@ -171,8 +171,8 @@ def test_under_a_guardrail_only_what_keeps_it_is_tied_and_priced(fitted):
 
     (_, loose), (rails, tight) = certain(9.0), certain(0.05)
     assert rails.keep(tight.found.mixtures).all() and not rails.keep(loose.found.mixtures).all()
-    assert len(loose.prices) and loose.why == ""
-    assert not len(tight.prices) and tight.why.startswith("a guardrail holds the answer")
+    assert len(loose.prices) and "guardrail math" not in loose.prices.index and loose.why == tight.why == ""
+    assert tight.prices.loc["guardrail math", "gain"] > 0
     with pytest.raises(Refusal, match="none of 20000 mixtures of the region keeps the guardrails; widen their margins"):
         certain(-9.0)
 

@@ -9,7 +9,7 @@ the work earlier (a full disk, an error, Ctrl-C) leaves nothing behind. The card
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor
 from demix_nb.merging import card
 from demix_nb.merging.bank import READ_BLOCK, Bank, Weights, widest
 from demix_nb.merging.folders import DTYPES
+from demix_nb.merging.layout import Piece
 from demix_nb.merging.methods import METHODS
 from demix_nb.merging.tokens import FILES
 from demix_nb.store import Refusal, atomic_folder
@@ -66,6 +67,32 @@ def save(
     except OSError as error:
         raise Refusal(f"cannot save to {directory} ({error}); free some space or choose another folder") from error
     return directory
+
+
+def save_moved(
+    ends: Mapping[str, Path], anchor: str | Path, scale: float, directory: str | Path, notes: Mapping[str, str]
+) -> Path:
+    """Write anchor + scale·(end − start) of the checkpoints `start` and `end` in place of what is there, and `notes`.
+
+    The result has the end's dtypes, configuration and tokenizer. Raises Refusal where the three do not fit each other.
+    """
+    bank = Bank.load(ends, anchor, residency="streamed")
+    names, weights = bank.names, {"end": 1.0}
+
+    def moved(piece: Piece) -> Tensor:
+        start, end, base = (
+            bank.read(row, piece).to(torch.float32) for row in (*map(names.index, ("start", "end")), -1)
+        )
+        return base + scale * (end - start)
+
+    shard = stored(bank, weights)
+    shutil.rmtree(directory, ignore_errors=True)
+    with atomic_folder(directory) as folder:
+        _write_shards(folder, [shard], lambda one: _parts(bank, one, moved, elementwise=True))
+        _write_config(folder, bank, weights)
+        for name, text in notes.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    return Path(directory)
 
 
 def stored(bank: Bank, weights: Weights) -> Shard:

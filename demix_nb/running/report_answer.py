@@ -159,7 +159,7 @@ class Answer:
     @property
     def binding(self) -> str:
         """What binds the answer, and what a point of share more would gain."""
-        if not self.told["bounds"]:
+        if not self.told["bounds"] and not self.told["prices"]:
             return "Nothing binds: this run has no bounds on the mixture."
         if why := self.told["unpriced"]:
             return html.escape(f"What a bound costs is not known: {why}.")
@@ -167,7 +167,8 @@ class Answer:
             return "Nothing binds: the best mixture meets none of its bounds."
         told = [f"{html.escape(bound)}: {with_interval(price['gain'], price['low'], price['high'], digits=3)}"
                 for bound, price in self.told["prices"].items()]  # fmt: skip
-        return f"What a point of share more would gain, in the objective (of a rank, in levels): {'; '.join(told)}."
+        more = "What a point of share more, or 0.01 more of a guardrail's margin, would gain in the objective"
+        return f"{more} (of a rank, in levels): {'; '.join(told)}."
 
 
 # --- as a page ------------------------------------------------------------------------------------------------------

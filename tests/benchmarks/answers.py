@@ -1,11 +1,13 @@
 """Is true what notebook 05 tells of an answer? Planted problems of known optimum and noise, and RegMix's public runs.
 
-Run by hand: `python -m tests.benchmarks.answers [--seeds 200] [--asked 40] [--regmix FOLDER] [--out DIR]`. On three
-regions (the simplex; caps and a group; amounts of data, by epochs of the recipe), with `RUNS` noisy runs each:
+Run by hand: `python -m tests.benchmarks.answers [--seeds 200] [--asked 40] [--regmix FOLDER] [--out DIR]`, half an
+hour of one core. What is done is kept in `--kept`, where it goes on when it was broken off; empty it for other code. On
+three regions (the simplex; caps and a group; amounts of data, by epochs of the recipe), with `RUNS` noisy runs each:
 
 * `tied`: whether the set holds the planted optimum, and how many of 501 mixtures it has;
 * `covered`: the share of fresh runs in the calibrated interval of 90 %, and in the one as it was (`covered before`);
-* `price`, `billion`: whether the interval of a bound's price holds what the loosened problem really gains;
+* `price`, `billion`: whether the interval of a bound's price holds what the loosened problem really gains (a point of
+  share, a billion tokens more);
 * `asked`, `random`: the regret after so many runs, in seed noises, of the mixture then predicted best of a pool;
 * `stopped`: by how many rounds the rule stops after an oracle who sees what the next round really gains; `within a
   round`, how often that is one at most; `left`: what the optimum would gain beyond, in seed noises, where it stops.
@@ -16,6 +18,7 @@ deviations. `--known`: times the candidates that are spread out before anything 
 """
 
 import argparse
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -195,6 +198,7 @@ def main() -> None:
     parser.add_argument("--regmix", type=Path, default=None, help="folder of RegMix's eight files")
     parser.add_argument("--known", type=float, nargs="+", default=[1.0, 4.0])
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--kept", type=Path, default=ROOT / "data" / "runs" / "answers")
     parser.add_argument("--out", type=Path, default=None)
     given = parser.parse_args()
     calls = [partial(told, name, seed, seed < PRICED) for seed in range(given.seeds) for name in REGIONS]
@@ -203,7 +207,7 @@ def main() -> None:
         ways = [("random", 0.0), *(("asked", known) for known in given.known)]
         each = [(target, *way, draw) for draw in range(DRAWS) for target in (SIX, regmix.TARGET) for way in ways]
         calls += [partial(chosen, given.regmix, *one) for one in each]
-    parts = fan_out(_called, [(call,) for call in calls], n_jobs=given.workers, ordered=True)
+    parts = fan_out(_kept, [(call, given.kept) for call in calls], n_jobs=given.workers, ordered=True)
     found = summary(
         pd.DataFrame([row for part in parts for row in part]).reindex(columns=["region", "measure", "runs", "value"])
     )
@@ -213,8 +217,14 @@ def main() -> None:
         store.write(found.round(4), given.out / "answers.csv", store.schema_of("answers"))
 
 
-def _called(call) -> list[dict]:
-    return call()
+def _kept(call: partial, folder: Path) -> list[dict]:
+    """Return what a call finds, read where it was found before."""
+    path = folder / f"{call.func.__name__}-{store.content_hash(list(call.args))}.json"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with store.atomic(path) as part:
+            part.write_text(json.dumps(call()), "utf-8")
+    return json.loads(path.read_text("utf-8"))
 
 
 if __name__ == "__main__":

@@ -88,9 +88,10 @@ def test_bars_are_of_the_answer_and_the_baseline_on_one_scale(run_dir, index):
     ({}, "this run has no bounds"),
     ({"bounds": {"upper": {"code_cpp": 0.1}}}, "meets none of its bounds"),
     ({"bounds": {"upper": {"code_cpp": 0.1}}, "tied": {}, "unpriced": "nobody trained twice"}, "known: nobody trained"),
-    ({"bounds": {"upper": {"code_cpp": 0.1}}, "unpriced": "a guardrail holds the answer"}, "known: a guardrail holds"),
+    ({"bounds": {"upper": {"code_cpp": 0.1}}, "unpriced": "no guardrail is kept"}, "known: no guardrail"),
     ({"bounds": {"upper": {"code_cpp": 0.1}}, "prices": {"upper code_cpp": {"gain": 0.02, "low": 0.01, "high": 0.03}}},
      "upper code_cpp: 0.020 [0.010, 0.030]"),
+    ({"prices": {"guardrail math": {"gain": 0.02, "low": 0.0, "high": 0.03}}}, "guardrail math: 0.020 [0.000, 0.030]"),
 ])  # fmt: skip
 def test_what_binds_is_told_or_why_nobody_knows(tmp_path, told, said):
     assert said in Answer.read(finished(tmp_path / "run", **told)).binding
