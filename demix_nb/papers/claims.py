@@ -50,5 +50,6 @@ class Claims:
 
 
 def told(row: pd.Series, digits: int = 2) -> str:
-    """Return a measured value with its 95 % interval, from a row with value, low and high."""
-    return with_interval(*row[INTERVAL], digits=digits)
+    """Return a measured value with its 95 % interval, from a row with value, low and high; alone if it has none."""
+    value, low, high = row[INTERVAL]
+    return with_interval(value, low, high, digits=digits) if np.isfinite(low) else f"{value:.{digits}f}"

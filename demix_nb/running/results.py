@@ -7,9 +7,7 @@ tested for being current. Knows tables and labels, not science.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from demix_nb.fidelity import CEILING
 from demix_nb.figures import regression
@@ -17,8 +15,8 @@ from demix_nb.figures.gallery import reader
 from demix_nb.figures.pipeline import kind_label
 from demix_nb.headroom import WORTH
 from demix_nb.intervals import with_interval
-from demix_nb.running import results_map
-from demix_nb.running.results_map import markdown
+from demix_nb.running import results_making, results_map
+from demix_nb.running.results_map import markdown, over_bases
 from demix_nb.store import atomic
 
 Read = Callable[[str], pd.DataFrame]  # name of a committed table → table
@@ -117,15 +115,6 @@ def whose(strategies: pd.DataFrame) -> str:
     return markdown(["strategy", "macro rank", "place", "level", "ahead of uniform"], rows)
 
 
-def over_bases(values: pd.Series, digits: int) -> str:
-    """Return a mean with its 95 % interval over bases (Student's t: bases are few); of fewer than three, it alone."""
-    middle, error = values.mean(), values.std() / np.sqrt(len(values))
-    if len(values) < 3:
-        return f"{middle:.{digits}f}"
-    low, high = middle + stats.t.ppf([0.025, 0.975], len(values) - 1) * error
-    return with_interval(middle, low, high, digits=digits)
-
-
 def predictors(table: pd.DataFrame, runs: int = 64) -> str:
     """Return ρ / regret of every predictor on each public table after `runs` random runs, or as many as there are."""
     own = regression.after(table, runs)
@@ -178,7 +167,7 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
     """Return RESULTS.md from the committed tables of three profiles, of the public tables, and of the map."""
     parts = [
         HEAD,
-        *wider_sections(real, top),
+        *wider_sections(real, top, study),
         "## Which proxy to trust",
         "Profile `study`: seven candidates that one would choose, a base that has read general text alone; "
         f"{len(study('reference_mixtures'))} references, each trained twice; held-out text; costs are those of a "
@@ -216,8 +205,8 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def wider_sections(real: Read, top: Read) -> list[str]:
-    """Return the map, the real model's fidelity, and what trainers draw of a mixture."""
+def wider_sections(real: Read, top: Read, study: Read) -> list[str]:
+    """Return the map, the real model's fidelity, what trainers draw of a mixture, and how models are made."""
     return [
         *results_map.sections(top("regimes")),
         "## A real model",
@@ -233,6 +222,7 @@ def wider_sections(real: Read, top: Read) -> list[str]:
         "documents each (trainers that draw at random are then off by 0.0005 where a share is a half); `grammar`: read "
         "back as documented. `python -m tests.foreign.report --out data/results`",
         exports(top("exports")),
+        *results_making.sections(study),
     ]
 
 

@@ -7,12 +7,19 @@ import pandas as pd
 
 from demix_nb.fidelity import CEILING
 from demix_nb.figures.pipeline import kind_label
+from demix_nb.intervals import student, with_interval
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table as Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def over_bases(values: pd.Series, digits: int) -> str:
+    """Return a mean with its 95 % interval over bases (Student's t: bases are few); of fewer than three, it alone."""
+    middle, low, high = student(values)
+    return f"{middle:.{digits}f}" if np.isnan(low) else with_interval(middle, low, high, digits=digits)
 
 
 def regimes(table: pd.DataFrame, suite: str = "heldout") -> str:

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.collections import PathCollection
 from scipy import stats
 
-from demix_nb.papers import figures_making
+from demix_nb.papers import figures_making, told
 from demix_nb.papers.making import WINDOW, less, over_bases, tokens_to_equal
 from demix_nb.store import Refusal
 
@@ -26,7 +26,8 @@ def test_means_over_bases_have_students_interval(rng):
         assert row[["low", "high"]].tolist() == pytest.approx([low, high])
     few = over_bases(planted(rng, bases=2), ["family"])
     assert list(few.index.get_level_values("family")) == ["math", "code"]
-    assert over_bases(planted(rng, ways=["a"], bases=2), ["family"])["low"].isna().all(), "of two, the mean alone"
+    two = over_bases(planted(rng, ways=["a"], bases=2), ["family"])
+    assert two["low"].isna().all() and told(two.iloc[0], 3) == f"{two['value'].iloc[0]:.3f}", "of two, the mean alone"
 
 
 def test_a_way_is_held_against_another_of_its_base_whatever_the_order(rng):

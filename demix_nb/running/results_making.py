@@ -1,0 +1,48 @@
+"""How models are made, in RESULTS.md: a component's last checkpoints averaged instead of annealed."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from demix_nb.running.results_map import markdown, over_bases
+
+Read = Callable[[str], pd.DataFrame]  # name of a committed table → table
+MEASURES = {"rho_macro": 2, "rho_rank": 2, "error": 3}  # measure → digits
+
+
+def averaging(table: pd.DataFrame) -> str:
+    """Return the fidelity of merged and mixed proxies by the components' schedule and the references', over bases."""
+    rows = []
+    for (kind, judged, schedule), mine in table.groupby([table.index, "judged", "schedule"], sort=False):
+        known = mine.groupby("measure")["value"]
+        cells = [over_bases(known.get_group(name), digits) for name, digits in MEASURES.items()]
+        delta = f"{100 * mine['delta'].mean():.1f} %"
+        rows.append([str(kind), str(schedule), str(judged), delta, *cells])
+    rows.sort(key=lambda row: (row[0], row[2]))
+    return markdown(["proxy", "components", "references", "δ", "macro ρ", "ρ of the macro rank", "error"], rows)
+
+
+def levels(table: pd.DataFrame) -> str:
+    """Return what really trained models of each way score, bits per byte, over bases; a family each and their mean."""
+    families = list(pd.unique(table["family"]))
+    rows = []
+    for way, mine in table.groupby(level=0, sort=False):
+        by = mine.set_index(["base", "family"])["value"].unstack()[families]
+        rows.append([str(way), *(over_bases(by[name], 3) for name in families), over_bases(by.mean(axis=1), 3)])
+    return markdown(["models", *families, "mean"], rows)
+
+
+def sections(study: Read) -> list[str]:
+    """Return what the study of how models are made found, as Markdown."""
+    table = study("averaging")
+    return [
+        "## Averaged instead of annealed",
+        f"Profile `study`, {table['base'].nunique()} bases with seeds of their own, eight mixtures each; means with "
+        "95 % intervals over bases (Student's t); held-out text. Merged and mixed proxies from components of a falling "
+        "rate (cosine), a constant one, and a constant one whose last ten checkpoints are averaged; references of a "
+        "falling rate (annealed) or made as the components are (alike). `demix-nb run study_making --profile study`",
+        averaging(table),
+        "![Schedules](figures/averaging.png)",
+        "What references made in each way score, bits per byte:",
+        levels(study("averaging_levels")),
+    ]

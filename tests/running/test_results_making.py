@@ -1,0 +1,32 @@
+"""The page's part on how models are made says what the committed tables hold, a row for each way."""
+
+import pytest
+from conftest import REPOSITORY
+
+from demix_nb.figures.gallery import reader
+from demix_nb.intervals import student, with_interval
+from demix_nb.running import results_making
+
+read = reader(REPOSITORY / "data" / "results" / "study")
+
+
+def cells(page):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()[2:]]
+
+
+def test_every_kind_schedule_and_judge_has_its_row_with_students_interval():
+    table, rows = read("averaging"), cells(results_making.averaging(read("averaging")))
+    pairs = {(kind, row["schedule"], row["judged"]) for kind, row in table.iterrows()}
+    assert {tuple(row[:3]) for row in rows} == pairs and len(rows) == len(pairs)
+    kind, schedule, judged, *_, error = rows[0]
+    own = (table["schedule"] == schedule) & (table["judged"] == judged) & (table["measure"] == "error")
+    mine = table[own & (table.index == kind)]["value"]
+    assert error == with_interval(*student(mine), digits=3) and len(mine) >= 3
+
+
+def test_levels_of_every_way_are_there():
+    levels = read("averaging_levels")
+    rows = cells(results_making.levels(levels))
+    assert [row[0] for row in rows] == list(dict.fromkeys(levels.index))
+    means = levels.loc[rows[0][0]].groupby("base")["value"].mean()
+    assert float(rows[0][-1].split()[0]) == pytest.approx(means.mean(), abs=6e-4)
