@@ -7,7 +7,7 @@ on an array (resamples, rows) and not a Python loop.
 Spearman (1904); percentile bootstrap: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jaxtyping import Float
@@ -66,6 +66,17 @@ def bootstrap_interval(
     if undefined > n / 2:
         raise Refusal(f"the statistic is undefined in {undefined} of {n} resamples: is one array almost constant?")
     return interval(values, level)
+
+
+def student(values: Iterable[float]) -> tuple[float, float, float]:
+    """Return the mean of a few values and its 95 % interval by Student's t; of fewer than three the mean alone, NaN."""
+    from scipy.stats import t  # here: as above
+
+    few = np.asarray(list(values), dtype=float)
+    if len(few) < 3:
+        return float(few.mean()), np.nan, np.nan
+    reach = t.ppf(0.975, len(few) - 1) * few.std(ddof=1) / np.sqrt(len(few))
+    return float(few.mean()), float(few.mean() - reach), float(few.mean() + reach)
 
 
 def with_interval(value: float, low: float, high: float, *, digits: int = 2, undefined: str = "undefined") -> str:

@@ -17,7 +17,7 @@ from demix_nb.figures.gallery import reader
 from demix_nb.figures.pipeline import kind_label
 from demix_nb.headroom import WORTH
 from demix_nb.intervals import with_interval
-from demix_nb.running import results_map
+from demix_nb.running import results_map, results_text
 from demix_nb.running.results_map import markdown
 from demix_nb.store import atomic
 
@@ -170,6 +170,7 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
         "in standard deviations of the references, lower is better.",
         strategies(study("strategy_summary")),
         "![Strategies](figures/study_strategies.png)",
+        *results_text.sections(study, over_bases),
         "## A laptop's run",
         "Profile `laptop`: thirteen candidates as they come, a base that has read some of everything; "
         f"{len(laptop('reference_mixtures'))} references. `demix-nb run && demix-nb figures`",
