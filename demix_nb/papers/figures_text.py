@@ -16,7 +16,7 @@ LESS = {"share": "share in the winner", "own": "bits per byte, its text", "rest"
 
 
 def repetition(report: pd.DataFrame) -> Figure:
-    """How far proxies miss the best share of a scarce candidate, by the tokens they get and how often they repeat it.
+    """How far proxies miss the best share of a candidate that the run's component reads so many times, by their tokens.
 
     Columns: base, epochs, budget, repetition, measure, value. A panel per scarcity; means over bases.
     """
@@ -32,7 +32,7 @@ def repetition(report: pd.DataFrame) -> Figure:
                 dash, colour = MENDS[how]
                 look = {"marker": KINDS[kind].marker, "dash": dash, "colour": colour}
                 marks.lines(axes, means, label=f"{kind}, {how}", **look)
-        axes.set(title=f"read {often:g} times by its component", xlabel="tokens / the run's tokens")
+        axes.set(title=f"read {often:g} times", xlabel="tokens / the run's tokens")
         marks.plain_log(axes.xaxis)
     grid[0].set_ylabel("best share, missed by")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -71,7 +71,8 @@ def lost(robustness: pd.DataFrame) -> pd.DataFrame:
     values = robustness.reset_index().set_index(keys)[columns]
     sound = values.xs((SOUND, NONE), level=("text", "cleaner")).droplevel("drop")
     less = values - sound.reindex(values.index.get_level_values("base")).to_numpy()
-    return less.drop(index=(SOUND, NONE), errors="ignore")
+    plain = (less.index.get_level_values("text") == SOUND) & (less.index.get_level_values("cleaner") == NONE)
+    return less[~plain]
 
 
 def called(text: str, cleaner: str, drop: float) -> str:

@@ -28,8 +28,10 @@ def repetition(table: pd.DataFrame, told: Told) -> str:
 def cleaning(robustness: pd.DataFrame, counts: pd.DataFrame, told: Told) -> str:
     """Return what spoilt text and its cleaners change beside the sound text of the same base, and what they dropped."""
     values = robustness.reset_index().set_index([*KEYS, "base"])[list(MEASURED)]
-    sound = values.iloc[values.index.get_level_values("cleaner") == "none"].groupby("base").first()
+    [clean] = counts.groupby("text")["bad"].sum().loc[lambda bad: bad == 0].index  # nobody spoilt this one
+    sound = values.xs((clean, "none", 0.0), level=KEYS)
     less = values - sound.reindex(values.index.get_level_values("base")).to_numpy()
+    less = less[~less.index.droplevel(["drop", "base"]).isin([(clean, "none")])]
     sums = counts.reset_index().groupby(KEYS)[["documents", "bad", "dropped", "found"]].sum()
     rows = []
     for key, mine in less.groupby(KEYS, sort=False):
@@ -51,8 +53,8 @@ def sections(study: Read, told: Told) -> list[str]:
         "## A candidate that must be repeated",
         f"Profile `study`, {report['base'].nunique()} bases with seeds of their own. How far the share that a proxy "
         "takes for the best is from the best one, judged by the scarce candidate's own text, all of which the run's "
-        "component reads so many times. *Matched*: short models read so few different tokens that they repeat as the run "
-        "does; *ended*: the run's component stops after four epochs; *extrapolated*: a ridge on all short runs, "
+        "component reads so many times. *Matched*: short models have so little text of it that they repeat it as the "
+        "run does; *ended*: the run's component stops after four epochs; *extrapolated*: a ridge on all short runs, "
         "told how often each repeats (*epoch feature*) or not. "
         "`demix-nb run study_repetition study_cleaning --profile study -p megabytes=2 -p heldout_kb=8`",
         repetition(report, told),

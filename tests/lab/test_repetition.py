@@ -7,7 +7,7 @@ import pytest
 
 from demix_nb.lab import variants
 from demix_nb.lab.batches import batches, sequences_of
-from demix_nb.lab.jobs import Architecture, Job
+from demix_nb.lab.jobs import Architecture, Job, Setting
 from demix_nb.lab.repetition import matched
 from demix_nb.lab.train import another_base, read_record, train_design
 from demix_nb.store import Refusal
@@ -73,6 +73,15 @@ def test_a_design_is_trained_matched(small_study, scarce):
     assert models["tokens"].iloc[0] == plain["tokens"].iloc[0]
     with pytest.raises(Refusal, match="matched"):
         train_design(small_study, small_study.corners, "odd", repetition="machted")
+
+
+def test_a_study_file_says_that_repetition_is_matched_and_for_which_run(small_study, small_data, tmp_path):
+    plain = Setting.read(small_study.folder)
+    told = replace(plain, repetition="matched")
+    told.write(tmp_path, small_data.families, small_data.table["tokens"], run={"target_tokens": 1e9})
+    assert Setting.read(tmp_path) == replace(told, target=1e9) and plain.target is None and plain.repetition == ""
+    with pytest.raises(Refusal, match="repetition is 'often'"):
+        replace(plain, repetition="often")
 
 
 def test_a_base_of_another_seed_differs_in_its_seed_alone(small_study):
