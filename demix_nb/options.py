@@ -36,7 +36,7 @@ TOGETHER: tuple[tuple[tuple[str, str], Callable[[Any, Any], bool], str], ...] = 
     (("rule", "predictor"), _knows_how_sure, "a careful rule needs a predictor that says how sure it is"),
     (("max_epochs", "target_tokens"), _both, "they limit data together; give both or neither"),
 )  # fmt: skip
-OF_CANDIDATES = ("caps", "general", "spoilt", "parts")  # options that name candidates, of which they must be
+OF_CANDIDATES = ("caps", "general", "spoilt", "scarce", "parts")  # options that name candidates, of which they must be
 
 
 def described(name: str, default: object) -> str:

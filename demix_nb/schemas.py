@@ -25,6 +25,7 @@ class Schema:
 TASK = {"family": "str", "unit": "str", "higher_is_better": "bool", "items": "int", "chance": "float"}
 PREDICTED = {"predictor": "str", "task": "str", "predicted": "float"}
 INTERVAL = {"rho": "float", "low": "float", "high": "float"}
+REPEATED = {"base": "int", "epochs": "float", "budget": "float", "repetition": "str"}
 SCHEMAS = {
     "corpora": Schema("candidate", {"family": "str", "tokens": "float"}),
     "tasks": Schema("task", TASK),
@@ -40,7 +41,21 @@ SCHEMAS = {
     "measures": Schema("strategy", {"measure": "str", "value": "float", "low": "float", "high": "float"}, unique=False),
     "landscape": Schema("mixture", {"type": "str"}, unique=False),
     "counts": Schema("mixture", {"proxies": "int", "kind": "str", "believed": "float", "level": "float"}),
-    "robustness": Schema("mixture", {"text": "str", "share": "float", "candidate": "str"}),
+    "robustness": Schema(
+        "text",
+        {"cleaner": "str", "drop": "float", "base": "int", "share": "float", "own": "float", "rest": "float"},
+        unique=False,
+    ),
+    "cleaners": Schema(
+        "cleaner",
+        {"text": "str", "base": "int", "drop": "float"}
+        | dict.fromkeys(("documents", "bad", "dropped", "found"), "int"),
+        unique=False,
+    ),
+    "repetition": Schema("proxy", REPEATED | {"measure": "str", "value": "float"}, unique=False),
+    "repetition_scores": Schema(
+        "mixture", REPEATED | {"proxy": "str", "share": "float", "own": "float", "rest": "float"}, unique=False
+    ),
     "ratios": Schema("family", {}, numeric=True),
     "quality": Schema("model", {"strategy": "str", "seed": "int", "macro": "float", "place": "float"}),
     "verdict": Schema("base", {"seed": "int", "baseline": "str", "headroom": "float"}, unique=False),
@@ -137,6 +152,9 @@ TABLES = {  # name of a table → what it must hold; a name that is not here is 
     "landscape": "landscape",
     "proxy_counts": "counts",
     "robustness": "robustness",
+    "cleaners": "cleaners",
+    "repetition": "repetition",
+    "repetition_scores": "repetition_scores",
     "run": "run",
     "loss_curves": "curves",
     "drift": "layers",

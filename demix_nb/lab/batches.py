@@ -18,14 +18,24 @@ from demix_nb.store import Refusal
 
 
 def sequences_of(
-    tokens: Integer[np.ndarray, " n"], count: int, context: int, *, rng: np.random.Generator
+    tokens: Integer[np.ndarray, " n"],
+    count: int,
+    context: int,
+    *,
+    rng: np.random.Generator,
+    distinct: int | None = None,
 ) -> Int64[np.ndarray, "count length"]:
-    """Return `count` blocks of context + 1 tokens: every block once in random order, then again in another order."""
+    """Return `count` blocks of context + 1 tokens: every block once in random order, then again in another order.
+
+    `distinct`: of the tokens, how many are read at all: the blocks that come first in the first order, at least one.
+    """
     blocks = (len(tokens) - 1) // context
     if blocks < 1:
         raise Refusal(f"{len(tokens)} tokens are fewer than one sequence of {context}; give the candidate more text")
-    epochs = -(-count // blocks)
-    order = np.concatenate([rng.permutation(blocks) for _ in range(epochs)])[:count]
+    kept = blocks if distinct is None else min(max(round(distinct / context), 1), blocks)
+    first = rng.permutation(blocks)[:kept]
+    again = (np.sort(first)[rng.permutation(kept)] for _ in range(-(-count // kept) - 1))
+    order = np.concatenate([first, *again])[:count]
     return np.asarray(tokens)[order[:, None] * context + np.arange(context + 1)].astype(np.int64)
 
 
@@ -41,7 +51,10 @@ def batches(job: Job, corpora: Corpora) -> Iterator[Int64[torch.Tensor, "batch l
     random = streams(job, corpora)
     named = [name for name in corpora.candidates if counts.get(name)]
     data = np.concatenate(
-        [sequences_of(corpora.train[name], counts[name], context, rng=random[name]) for name in named]
+        [
+            sequences_of(corpora.train[name], counts[name], context, rng=random[name], distinct=job.distinct.get(name))
+            for name in named
+        ]
     )
     order = random[SHUFFLING].permutation(len(data))
     for step in range(job.steps):

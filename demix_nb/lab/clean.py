@@ -3,8 +3,8 @@
 Sources are cut into documents of a few kilobytes; what is machine-made, short, not text or repeated is dropped (DeMix,
 arXiv 2602.00747, appendix A), until a budget of bytes is filled. The first sources fill the held-out set, later ones
 the training set, so that the two share no source; a training document that nearly repeats a held-out one of *any*
-candidate is a leak and goes too. Repeats are found by MinHash sketches. DeMix's perplexity filter needs a trained model
-and is in `variants`; its quality classifier is left out.
+candidate is a leak and goes too. Repeats are found by MinHash sketches. What judges documents by a model or by
+others called good is in `cleaners`.
 """
 
 import re

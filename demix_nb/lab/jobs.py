@@ -36,6 +36,7 @@ TRAINING = (
     "bfloat16",
     "builtin",
     "log_with",
+    "repetition",
 )  # of it, in the study file
 TRAINER = "demix_nb.lab.train"  # the module whose `train_design` trains what a setting describes
 
@@ -88,6 +89,7 @@ class Job:
     """Everything that decides a model: its recipe (token shares), tokens, peak learning rate, seed and start.
 
     `name` is the model's folder, `kind` its role (base, component, reference, …), `mixture` the α behind the recipe.
+    `distinct`: of a candidate's text, how many tokens are read at all (`repetition`); of one not named, all.
     `log_with`: what follows the training (`tracking`), no part of what decides the model. `warm`: steps of warm-up, 0:
     a share of all. `bfloat16`: products are taken in it where that is faster than in
     float32; the weights stay float32.
@@ -107,6 +109,7 @@ class Job:
     warm: int = 0
     bfloat16: bool = False
     mixture: Mapping[str, float] = field(default_factory=dict)
+    distinct: Mapping[str, int] = field(default_factory=dict)
     log_with: str = ""
 
     def __post_init__(self) -> None:
@@ -136,7 +139,8 @@ class Job:
         shares = {name: share for name, share in self.recipe.items() if share > 0}
         named = {"name": None, "kind": None, "mixture": None}
         decides = {"recipe": shares, "start": start, "corpora": corpora.behind(shares)}
-        facts = {name: fact for name, fact in asdict(self).items() if name != "log_with"} | averaged(self.schedule)
+        left = {"log_with"} | ({"distinct"} if not self.distinct else set())  # all text is what keys always meant
+        facts = {name: fact for name, fact in asdict(self).items() if name not in left} | averaged(self.schedule)
         return content_hash(facts | named | decides | placed(place))
 
 
@@ -158,7 +162,8 @@ class Setting:
     `architecture` may be given by its fields' names. `beta`: share of the candidates in every recipe. `tokens`: the
     full budget of a component or reference. `batch`: tokens per step. `base`: folder of the model that all continue
     from. `warm`, `bfloat16` and `log_with`: as in `Job`. `builtin`: whether the candidates are the built-in ones, for
-    which claims are made. Raises Refusal for what is out of range.
+    which claims are made. `repetition`: "matched", or "" for what comes of the tokens (`repetition`), for a run of
+    `target` tokens (None: the full budget). Raises Refusal for what is out of range.
     """
 
     architecture: Architecture | Mapping[str, int]  # becomes an Architecture
@@ -173,6 +178,8 @@ class Setting:
     bfloat16: bool = False
     builtin: bool = False
     log_with: str = ""
+    repetition: str = ""
+    target: float | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.architecture, Mapping):
@@ -182,6 +189,7 @@ class Setting:
             raise Refusal(f"beta is {self.beta}; it is the share of the candidates, between 0 and 1")
         amounts = {"tokens": self.tokens, "batch": self.batch, "warm": self.warm}
         check(schedule=self.schedule, learning_rate=self.learning_rate, log_with=self.log_with, **amounts)
+        check(repetition=self.repetition)
 
     def job(self, name: str, kind: str, mixture: pd.Series, *, seed: int = 0, budget: float = 1.0) -> Job:
         """Return the job that continues the base on the mixture's recipe for `budget` of the tokens (1 = all)."""
@@ -211,7 +219,8 @@ class Setting:
             shape = {name: int(size) for name, size in told["architecture"].items()}
             whole = {name: int(told[name]) for name in ("tokens", "batch", "warm")}
             how = {"learning_rate": float(told["learning_rate"]), "schedule": told["schedule"]}
-            how |= {"log_with": told.get("log_with", "")}
+            how |= {name: told.get(name, "") for name in ("log_with", "repetition")}
+            how |= {"target": file.run.target_tokens}
             how |= {name: str(told[name]).lower() == "true" for name in ("bfloat16", "builtin")}
             base, beta = Path(file.base), float(file.beta)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

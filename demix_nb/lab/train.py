@@ -46,6 +46,7 @@ from demix_nb.lab.loop import (
     save,
 )
 from demix_nb.lab.real_base import pretrained
+from demix_nb.lab.repetition import matched
 from demix_nb.lab.stacked import STACKING, groups, train_stacked
 from demix_nb.mixtures import natural, validate
 from demix_nb.mixtures import recipe as recipe_of
@@ -53,7 +54,15 @@ from demix_nb.parallel import fan_out
 from demix_nb.resident import wait_for
 from demix_nb.store import Refusal, content_hash, folder_hash
 
-CHANGES = ("beta", "learning_rate", "schedule", "base", "architecture")  # of a setting, for one design
+CHANGES = (  # of a setting, for one design
+    "beta",
+    "learning_rate",
+    "schedule",
+    "base",
+    "architecture",
+    "repetition",
+    "target",
+)
 
 
 def train_base(
@@ -107,6 +116,24 @@ def taken(start: Path, setting: Setting, corpora: Corpora) -> dict:
     return record
 
 
+def another_base(study, seed: int) -> Path:
+    """Return the folder of the run's base, trained once more with this seed; its own with the seed that it has.
+
+    Raises Refusal for a base that others trained, of which there is no second.
+    """
+    setting = Setting.read(study.folder)
+    record = read_record(setting.base)
+    if seed == record["seed"]:
+        return setting.base
+    if not record["recipe"]:
+        raise Refusal(f"the base {setting.base} was not trained here, so there is no other seed of it; take one base")
+    how = {"seed": seed, "batch": setting.batch, "log_with": setting.log_with}
+    told = (record["recipe"], record["tokens"], record["learning_rate"], setting.architecture)
+    directory = setting.base.with_name(f"base-{seed}")
+    train(Job(directory.name, "base", *told, **how), directory, load_corpora(study.folder / "corpora"))
+    return directory
+
+
 def train_design(
     study,
     design: pd.DataFrame,
@@ -137,6 +164,9 @@ def train_design(
         name: setting.job(f"{prefix}-{name}", role, row, seed=int(seeds[name]), budget=budget)
         for name, row in mixtures.iterrows()
     }
+    if setting.repetition:
+        target = setting.target or setting.tokens
+        jobs = {name: matched(job, corpora, target=target) for name, job in jobs.items()}
     models = study.folder / "models"
     how = {"n_jobs": study.n_jobs, "rows_at_once": rows_at_once, "engine": study.engine}
     training = train_all(list(jobs.values()), models.absolute(), corpora, **how)

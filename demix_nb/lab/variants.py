@@ -1,42 +1,33 @@
-"""Candidate datasets changed on purpose: spoilt, repeated, divided, pruned, or rewritten in any other way.
+"""Candidate datasets changed on purpose: spoilt, repeated, scarce, divided, or rewritten in any other way.
 
-What does a search make of bad text, of text without deduplication, of finer candidates? A variant is an ordinary
-`Corpora` in a folder of its own with the tokenizer and the held-out documents of its origin, so that models trained on
-either are scored alike. Functions on token arrays change one candidate's text, `rewritten` makes a variant of that;
-`divided` cuts candidates into parts; `prune` drops what a small model finds too easy (boilerplate) or too hard (often
-no text at all) among the documents of each candidate: code and prose differ more than good text and bad.
+What does a search make of bad text, of text without deduplication, of little text, of finer candidates? A variant is an
+ordinary `Corpora` in a folder of its own with the tokenizer and the held-out documents of its origin, so that models
+trained on either are scored alike. Functions on token arrays change one candidate's text, `rewritten` makes a variant
+of that; `scarce` leaves some candidates little, `divided` cuts candidates into parts. What takes bad text out again is
+in `cleaners`.
 
-Sources: finer partition and preprocessing are ablations of DeMix (arXiv 2602.00747; Table 7 and appendix A). How it
-divides is not public; we cut along the direction in which a candidate's documents differ most. Pruning: Perplexed by
-Perplexity (arXiv 2405.20541), whose reference model is small like ours.
+Source: finer partition is an ablation of DeMix (arXiv 2602.00747; Table 7). How it divides is not public; we cut along
+the direction in which a candidate's documents differ most.
 """
 
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Bool, Float, Integer, UInt
+from jaxtyping import Float, Integer, UInt
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
-from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from demix_nb import store
 from demix_nb.lab.clean import size_of
 from demix_nb.lab.corpora import Corpora, keep, load, made
-from demix_nb.lab.jobs import read_record
-from demix_nb.lab.loop import PADDING, next_token_losses
 from demix_nb.store import Refusal
 
 Tokens = UInt[np.ndarray, "_"]  # of any number
 Document = Integer[np.ndarray, "_"]  # tokens of any number, the last the end of text
 POOL = 8  # documents that repeats are copies of: boilerplate is few texts, many times
-DROP = 0.02  # share of the documents, both tails together, DeMix appendix A
-ROWS = 32  # windows read at a time
 
 
 def documents(tokens: Integer[np.ndarray, " n"], end: int) -> list[Document]:
@@ -66,7 +57,7 @@ def corrupted(
 def repeated(tokens: Tokens, share: float, end: int, *, rng: np.random.Generator) -> Tokens:
     """Return about as many tokens, a `share` of them copies of a few of the documents, in random order.
 
-    That is text as it comes before deduplication; `unrepeated` finds back what is left of the original.
+    That is text as it comes before deduplication.
     """
     _share(share, "share")
     texts = documents(tokens, end)
@@ -81,11 +72,6 @@ def repeated(tokens: Tokens, share: float, end: int, *, rng: np.random.Generator
     return np.concatenate([mixed[i] for i in rng.permutation(len(mixed))])
 
 
-def unrepeated(tokens: Tokens, end: int) -> Tokens:
-    """Return the tokens without documents that occurred before, token by token."""
-    return np.concatenate(list({text.tobytes(): text for text in reversed(documents(tokens, end))}.values())[::-1])
-
-
 # ---- whole corpora
 
 
@@ -95,24 +81,39 @@ def rewritten(
     tokens: Mapping[str, Tokens],
     *,
     inputs: str = "rewritten",
-    reason: str = "",
+    there: Mapping[str, int] | None = None,
+    dropped: pd.DataFrame | None = None,
 ) -> Corpora:
     """Return a copy of `corpora`, written whole under `directory`, in which some candidates have other training tokens.
 
-    Tokenizer and held-out documents stay. `inputs` says what the tokens were made from; with `reason` the table gains a
-    column of that name, the documents that are gone. Raises Refusal for an unknown candidate or a folder that cannot
-    be written.
+    Tokenizer and held-out documents stay. `inputs` says what the tokens were made from, `there` how many there are of
+    them where that is not as before, `dropped` (candidate × reason) which documents are gone: columns of the table.
+    Raises Refusal for an unknown candidate or a folder that cannot be written.
     """
     _known(tokens, corpora)
     table, train = corpora.table.copy(), dict(corpora.train) | dict(tokens)
-    if reason:
-        table[reason] = 0
     for name, array in tokens.items():
         sizes = _sizes(corpora, name, documents(array, corpora.tokenizer.eos_token_id))
-        if reason:
-            table.loc[name, reason] = table.loc[name, "train_documents"] - sizes["train_documents"]
+        sizes |= {"tokens": there[name]} if there else {}
         table.loc[name, list(sizes)] = list(sizes.values())
+    if dropped is not None:
+        table[list(dropped)] = dropped.reindex(table.index, fill_value=0)
     return _written(corpora, directory, table, train, corpora.heldout, inputs)
+
+
+def scarce(corpora: Corpora, directory: str | Path, amounts: Mapping[str, int], *, rng: np.random.Generator) -> Corpora:
+    """Return the corpora as if of the named candidates there were no more than so many tokens: documents at random.
+
+    The last one is cut. Raises Refusal as `rewritten`, and for more tokens than there are, or fewer than 2.
+    """
+    _known(amounts, corpora)
+    few, end = {}, corpora.tokenizer.eos_token_id
+    for name, amount in amounts.items():
+        texts, most = documents(corpora.train[name], end), len(corpora.train[name])
+        if not 2 <= amount <= most:
+            raise Refusal(f"{name!r} cannot have {amount} tokens; give a number from 2 to the {most} that there are")
+        few[name] = np.concatenate([texts[i] for i in rng.permutation(len(texts))])[:amount]
+    return rewritten(corpora, directory, few, there={name: len(tokens) for name, tokens in few.items()})
 
 
 def divided(corpora: Corpora, directory: str | Path, parts: Mapping[str, int]) -> Corpora:
@@ -146,22 +147,6 @@ def divided(corpora: Corpora, directory: str | Path, parts: Mapping[str, int]) -
             rows[part] = pd.Series(_row(corpora, name, texts, unseen))
     table = pd.DataFrame(rows).T.infer_objects().rename_axis("candidate")
     return _written(corpora, directory, table, train, heldout, inputs)
-
-
-def prune(corpora: Corpora, reference: str | Path, directory: str | Path, *, drop: float = DROP) -> Corpora:
-    """Return the corpora without the tails of each candidate, made under `directory` unless they lie there already.
-
-    `reference` is a checkpoint of ours that reads the documents. `table` gains a column `perplexity`, the documents
-    dropped. Raises Refusal for a checkpoint without record, a share outside [0, 1), and where the folder cannot be
-    written.
-    """
-    _share(drop, "drop", below=1)
-    inputs = store.content_hash("pruned", corpora.key, read_record(reference)["key"], drop)
-    if (before := made(Path(directory), inputs)) is not None:
-        return before
-    model = AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32).eval()
-    kept = {name: np.concatenate(_kept(model, corpora, name, drop)) for name in corpora.candidates}
-    return rewritten(corpora, directory, kept, inputs=inputs, reason="perplexity")
 
 
 def _parts(corpora: Corpora, name: str, number: int) -> list[tuple[list[Document], list[str]]]:
@@ -204,8 +189,8 @@ def _sizes(corpora: Corpora, name: str, texts: Sequence[Document]) -> dict[str, 
     return {"train_documents": len(texts), "train_tokens": tokens, "tokens": there, "train_bytes": size_of(told)}
 
 
-def _share(value: float, name: str, *, below: float = math.inf) -> None:
-    if not (0 <= value <= 1 and value < below):
+def _share(value: float, name: str) -> None:
+    if not 0 <= value <= 1:
         raise Refusal(f"{name} is {value}; it is a share of the documents, between 0 and 1")
 
 
@@ -235,45 +220,3 @@ def _written(
     except OSError as error:
         raise Refusal(f"cannot write {directory}: {error.strerror}; choose a new folder") from error
     return load(directory)
-
-
-def _kept(model: PreTrainedModel, corpora: Corpora, name: str, drop: float) -> list[Document]:
-    end = corpora.tokenizer.eos_token_id
-    texts = documents(corpora.train[name], end)
-    found = perplexities(model, texts, end, context=model.config.max_position_embeddings)
-    return [text for text, keep in zip(texts, within_tails(found, drop), strict=True) if keep]
-
-
-def within_tails(perplexities: Float[np.ndarray, " document"], drop: float = DROP) -> Bool[np.ndarray, " document"]:
-    """Return which documents to keep: all but the drop/2 of lowest and the drop/2 of highest perplexity.
-
-    Raises Refusal for perplexities that are not finite.
-    """
-    if not np.isfinite(perplexities).all():
-        raise Refusal("a document's perplexity is not finite; the model that reads them is broken, take another")
-    order, tail = np.argsort(perplexities, kind="stable"), int(len(perplexities) * drop / 2)
-    kept = np.ones(len(perplexities), dtype=bool)
-    kept[order[:tail]] = kept[order[len(order) - tail :]] = False
-    return kept
-
-
-def perplexities(
-    model: PreTrainedModel, texts: Sequence[Document], end: int, *, context: int
-) -> Float[np.ndarray, " document"]:
-    """Return exp(mean loss per token) of every document, read after an end-of-text token in windows of `context`."""
-    windows = [(i, start) for i, text in enumerate(texts) for start in range(0, len(text), context)]
-    windows.sort(key=lambda window: len(texts[window[0]]) - window[1])  # windows of one length share a batch
-    total = np.zeros(len(texts))
-    for first in range(0, len(windows), ROWS):
-        chosen = windows[first : first + ROWS]
-        rows = [np.r_[end, texts[i]][start : start + context + 1] for i, start in chosen]
-        np.add.at(total, [i for i, _ in chosen], _losses(model, rows))
-    return np.exp(total / np.array([len(text) for text in texts]))
-
-
-@torch.no_grad()
-def _losses(model: PreTrainedModel, rows: Sequence[Document]) -> Float[np.ndarray, " row"]:
-    """Return the summed loss (nats) of each row's tokens but the first."""
-    ids = [torch.from_numpy(row.astype(np.int64)) for row in rows]
-    padded = pad_sequence(ids, batch_first=True, padding_value=PADDING)
-    return next_token_losses(model, padded).sum(dim=1).double().cpu().numpy()

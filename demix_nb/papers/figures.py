@@ -2,7 +2,7 @@
 
 from demix_nb.figures import pipeline, regression
 from demix_nb.figures.gallery import Row
-from demix_nb.papers import figures_making, figures_regmix, figures_study
+from demix_nb.papers import figures_making, figures_regmix, figures_study, figures_text
 
 STUDY = {"notebook": "paper_demix", "profile": "study"}
 MERGEMIX = {"notebook": "paper_mergemix", "profile": "study"}
@@ -49,6 +49,8 @@ FIGURES = {
         figures_study.regimes, ("regimes",), notebook="regimes", profile="",
         absent="No references in this study: nothing to compare proxies with.",
     ),
+    "repetition": Row(figures_text.repetition, ("repetition",), notebook="study_repetition", profile="study"),
+    "cleaning": Row(figures_text.cleaning, ("robustness", "cleaners"), notebook="study_cleaning", profile="study"),
     "demix_stages": Row(figures_study.stages, (), printed=("demix_table10_corpora_stages",), **STUDY),
     "dual_capability": Row(figures_study.dual_capability, ("dual_capability", "corpora"), **MERGEMIX),
     "averaging": Row(figures_making.averaging, ("averaging",), **MERGEMIX),

@@ -15,7 +15,7 @@ from demix_nb.figures.gallery import reader
 from demix_nb.figures.pipeline import kind_label
 from demix_nb.headroom import WORTH
 from demix_nb.intervals import with_interval
-from demix_nb.running import results_making, results_map
+from demix_nb.running import results_making, results_map, results_text
 from demix_nb.running.results_map import markdown, over_bases
 from demix_nb.store import atomic
 
@@ -167,20 +167,8 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
     """Return RESULTS.md from the committed tables of three profiles, of the public tables, and of the map."""
     parts = [
         HEAD,
-        *wider_sections(real, top, study),
-        "## Which proxy to trust",
-        "Profile `study`: seven candidates that one would choose, a base that has read general text alone; "
-        f"{len(study('reference_mixtures'))} references, each trained twice; held-out text; costs are those of a "
-        "search over 112 mixtures. `demix-nb run --profile study`",
-        kinds(study("proxy_kinds"), study("trust")),
-        "How many times more mixtures move a family's score than seeds do:",
-        ratios(study("family_signal_to_noise")),
-        "![Kinds of proxy](figures/study_kinds.png)",
-        "## Whose mixture is best",
-        "Same study: winners really trained with five seeds, ranked among the references; level is the families' mean "
-        "in standard deviations of the references, lower is better.",
-        strategies(study("strategy_summary")),
-        "![Strategies](figures/study_strategies.png)",
+        *wider_sections(real, top),
+        *study_sections(study),
         "## A laptop's run",
         "Profile `laptop`: thirteen candidates as they come, a base that has read some of everything; "
         f"{len(laptop('reference_mixtures'))} references. `demix-nb run && demix-nb figures`",
@@ -205,8 +193,29 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def wider_sections(real: Read, top: Read, study: Read) -> list[str]:
-    """Return the map, the real model's fidelity, what trainers draw of a mixture, and how models are made."""
+def study_sections(study: Read) -> list[str]:
+    """Return what the profile `study` found: kinds of proxy, strategies, and how text and models are made."""
+    return [
+        "## Which proxy to trust",
+        "Profile `study`: seven candidates that one would choose, a base that has read general text alone; "
+        f"{len(study('reference_mixtures'))} references, each trained twice; held-out text; costs are those of a "
+        "search over 112 mixtures. `demix-nb run --profile study`",
+        kinds(study("proxy_kinds"), study("trust")),
+        "How many times more mixtures move a family's score than seeds do:",
+        ratios(study("family_signal_to_noise")),
+        "![Kinds of proxy](figures/study_kinds.png)",
+        "## Whose mixture is best",
+        "Same study: winners really trained with five seeds, ranked among the references; level is the families' mean "
+        "in standard deviations of the references, lower is better.",
+        strategies(study("strategy_summary")),
+        "![Strategies](figures/study_strategies.png)",
+        *results_text.sections(study),
+        *results_making.sections(study),
+    ]
+
+
+def wider_sections(real: Read, top: Read) -> list[str]:
+    """Return the map, the real model's fidelity, and what trainers draw of a mixture."""
     return [
         *results_map.sections(top("regimes")),
         "## A real model",
@@ -222,7 +231,6 @@ def wider_sections(real: Read, top: Read, study: Read) -> list[str]:
         "documents each (trainers that draw at random are then off by 0.0005 where a share is a half); `grammar`: read "
         "back as documented. `python -m tests.foreign.report --out data/results`",
         exports(top("exports")),
-        *results_making.sections(study),
     ]
 
 

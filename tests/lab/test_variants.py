@@ -1,15 +1,14 @@
-"""Variants of corpora: what is changed changes, all else stays; perplexities agree with a plain loop."""
+"""Variants of corpora: what is changed changes, all else stays."""
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
-from transformers import AutoModelForCausalLM
 
 from demix_nb.lab import variants
 from demix_nb.lab.corpora import load
 from demix_nb.lab.jobs import Architecture, Job
 from demix_nb.lab.train import train
-from demix_nb.lab.variants import documents, perplexities, within_tails
+from demix_nb.lab.variants import documents
 from demix_nb.store import Refusal
 
 TINY = Architecture(hidden=32, layers=1, head_dim=16, context=32)
@@ -45,7 +44,7 @@ def test_corruption_shuffles_a_share_of_documents_and_nothing_else(small_data, r
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_repeats_are_copies_of_a_few_and_can_be_dropped_again(small_data, rng, share):
+def test_repeats_are_copies_of_a_few(small_data, rng, share):
     tokens, end = small_data.train["math"], small_data.tokenizer.eos_token_id
     messy = variants.repeated(tokens, share, end, rng=rng)
     before, after = ([text.tobytes() for text in documents(array, end)] for array in (tokens, messy))
@@ -53,9 +52,6 @@ def test_repeats_are_copies_of_a_few_and_can_be_dropped_again(small_data, rng, s
     assert len(messy) == pytest.approx(len(tokens), rel=0.02)
     copied = {text for text in after if after.count(text) > 1}
     assert len(copied) <= variants.POOL and bool(copied) == (share > 0)
-    clean = variants.unrepeated(messy, end)
-    assert len(clean) / len(tokens) == pytest.approx(1 - share, abs=0.03)
-    assert sorted(text.tobytes() for text in documents(clean, end)) == sorted(set(after))
 
 
 @pytest.mark.parametrize("change", [variants.corrupted, variants.repeated])
@@ -70,21 +66,28 @@ def test_few_documents_repeat_too(small_data, rng):
     messy = variants.repeated(few, 0.6, end, rng=rng)
     texts = [text.tobytes() for text in documents(messy, end)]
     assert len(messy) >= len(few) and len(set(texts)) < len(texts)
-    assert len(variants.unrepeated(messy, end)) < len(few)
 
 
-def test_what_repeats_nothing_keeps_its_order(small_data):
-    tokens, end = small_data.train["math"], small_data.tokenizer.eos_token_id
-    assert np.array_equal(variants.unrepeated(np.concatenate([tokens, tokens]), end), tokens)
+def test_a_scarce_candidate_has_documents_of_the_whole_and_no_more_tokens_than_told(small_data, tmp_path, rng):
+    few = variants.scarce(small_data, tmp_path / "scarce", {"math": 1000}, rng=rng)
+    end = small_data.tokenizer.eos_token_id
+    whole = {text.tobytes() for text in documents(small_data.train["math"], end)}
+    texts = documents(few.train["math"], end)
+    assert len(few.train["math"]) == few.table.loc["math", "tokens"] == few.table.loc["math", "train_tokens"] == 1000
+    assert all(text.tobytes() in whole for text in texts[:-1]) and len(texts) > 10
+    assert np.array_equal(few.train["code"], small_data.train["code"]) and few.heldout == small_data.heldout
+    for amount in (1, len(small_data.train["math"]) + 1):
+        with pytest.raises(Refusal, match=f"'math' cannot have {amount} tokens"):
+            variants.scarce(small_data, tmp_path / "odd", {"math": amount}, rng=rng)
 
 
 def test_parts_hold_all_documents_once_and_equal_tokens(small_data, tmp_path):
     end = small_data.tokenizer.eos_token_id
-    pruned = variants.rewritten(
-        small_data, tmp_path / "pruned", {"math": small_data.train["math"]}, reason="perplexity"
-    )
+    dropped = pd.DataFrame({"perplexity": [3]}, index=["math"])
+    pruned = variants.rewritten(small_data, tmp_path / "pruned", {"math": small_data.train["math"]}, dropped=dropped)
+    assert pruned.table["perplexity"].to_dict() == dict.fromkeys(small_data.candidates, 0) | {"math": 3}
     finer = variants.divided(pruned, tmp_path / "finer", {"math": 3, "code": 2})
-    assert (finer.table["perplexity"] == 0).all()
+    assert finer.table.loc["math-1", "perplexity"] == 0, "counted for the whole candidate only"
     assert finer.candidates == ["code-1", "code-2", "general", "math-1", "math-2", "math-3"]
     assert finer.general == "general" and finer.families["math-2"] == small_data.families["math"]
     assert np.array_equal(finer.train["general"], small_data.train["general"])
@@ -136,97 +139,3 @@ def test_what_cannot_be_divided_is_named(small_data, tmp_path, parts, message):
     with pytest.raises(Refusal, match=message):
         variants.divided(small_data, tmp_path / "finer", parts)
     assert not list(tmp_path.iterdir())
-
-
-# ---- pruned by perplexity
-
-
-@pytest.fixture(scope="module")
-def reference(small_data, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("models") / "reference"
-    recipe = dict.fromkeys(small_data.candidates, 1 / 3)
-    train(Job("reference", "base", recipe, 20_480, 5e-3, TINY, batch=256), directory, small_data)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def model(reference):
-    return AutoModelForCausalLM.from_pretrained(reference).eval()
-
-
-def test_both_tails_go_and_nothing_else(rng):
-    values = rng.permutation(100).astype(float)
-    kept = within_tails(values, 0.1)
-    assert sorted(values[kept]) == list(range(5, 95))
-    assert within_tails(values, 0.0).all() and within_tails(values, 0.019).all()
-    assert within_tails(np.ones(10), 0.5).sum() == 6  # ties go by place, so that the share is met
-    with pytest.raises(Refusal, match="perplexity is not finite"):
-        within_tails(np.array([1.0, np.nan]), 0.1)
-
-
-def test_perplexities_agree_with_a_plain_loop(small_data, model):
-    end = small_data.tokenizer.eos_token_id
-    texts = documents(small_data.train["code"], end)[:40]
-    texts = [text[:length] for text, length in zip(texts, [1, 5, 32, 33, 64, 65] * 7, strict=False)]
-    found = perplexities(model, texts, end, context=32)
-    for text, value in zip(texts, found, strict=True):
-        ids, logs = [end, *text.tolist()], []
-        for place in range(1, len(ids)):
-            start = (place - 1) // 32 * 32
-            with torch.no_grad():
-                logits = model(input_ids=torch.tensor([ids[start:place]])).logits[0, -1]
-            logs.append(-torch.log_softmax(logits, 0)[ids[place]].item())
-        assert value == pytest.approx(np.exp(np.mean(logs)), rel=1e-4)
-
-
-def test_what_is_no_text_is_dropped(small_data, model, rng):
-    end = small_data.tokenizer.eos_token_id
-    texts = documents(small_data.train["general"], end)[:98]
-    noise = np.r_[rng.integers(1, 400, 60), end].astype(texts[0].dtype)
-    found = perplexities(model, [*texts, noise], end, context=32)
-    assert found.argmax() == 98 and found[98] > 1.5 * found[:98].max()
-    kept = within_tails(found, 0.021)
-    assert not kept[98] and not kept[found.argmin()] and kept.sum() == 97
-
-
-def test_a_pruned_corpora_is_a_corpora(small_data, reference, model, tmp_path):
-    pruned = variants.prune(small_data, reference, tmp_path / "pruned", drop=0.2)
-    end = small_data.tokenizer.eos_token_id
-    for name in small_data.candidates:
-        texts = documents(small_data.train[name], end)
-        kept = within_tails(perplexities(model, texts, end, context=32), 0.2)
-        expected = np.concatenate([text for text, keep in zip(texts, kept, strict=True) if keep])
-        assert np.array_equal(pruned.train[name], expected) and pruned.train[name].dtype == small_data.train[name].dtype
-        row, before = pruned.table.loc[name], small_data.table.loc[name]
-        assert row["train_documents"] + row["perplexity"] == before["train_documents"] and row["perplexity"] > 0
-        assert row["train_tokens"] == len(expected) and row["heldout_bytes"] == before["heldout_bytes"]
-        assert row["tokens"] / row["train_tokens"] == pytest.approx(before["tokens"] / before["train_tokens"], rel=1e-3)
-        text = small_data.tokenizer.decode(expected, skip_special_tokens=True)
-        assert row["train_bytes"] == len(text.encode())
-    assert pruned.heldout == small_data.heldout and pruned.key != small_data.key
-    assert pruned.tokenizer.get_vocab() == small_data.tokenizer.get_vocab()
-    job = Job("m", "base", {"math": 1.0}, 2560, 5e-3, TINY, batch=256)
-    assert train(job, tmp_path / "m", pruned)["tokens"] == 2560
-
-
-def test_pruning_is_done_once_and_again_when_asked_for_more(small_data, reference, tmp_path):
-    first = variants.prune(small_data, reference, tmp_path / "pruned")
-    stamp = (tmp_path / "pruned" / "corpora.json").stat().st_mtime_ns
-    assert variants.prune(small_data, reference, tmp_path / "pruned").key == first.key
-    assert (tmp_path / "pruned" / "corpora.json").stat().st_mtime_ns == stamp
-    again = variants.prune(small_data, reference, tmp_path / "pruned", drop=0.2)
-    assert again.table["perplexity"].sum() > first.table["perplexity"].sum()
-    assert load(tmp_path / "pruned").key == again.key and list(tmp_path.iterdir()) == [tmp_path / "pruned"]
-
-
-def test_bad_folders_are_named(small_data, reference, tmp_path):
-    with pytest.raises(Refusal, match=r"has no training\.json"):
-        variants.prune(small_data, tmp_path, tmp_path / "pruned")
-    for drop in (1.0, -0.1):
-        with pytest.raises(Refusal, match=f"drop is {drop}; it is a share"):
-            variants.prune(small_data, reference, tmp_path / "pruned", drop=drop)
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "diary.txt").write_text("mine")
-    with pytest.raises(Refusal, match=r"cannot write .*taken"):
-        variants.prune(small_data, reference, tmp_path / "taken")
-    assert (tmp_path / "taken" / "diary.txt").read_text() == "mine"
