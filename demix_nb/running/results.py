@@ -7,9 +7,7 @@ tested for being current. Knows tables and labels, not science.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from demix_nb.fidelity import CEILING
 from demix_nb.figures import regression
@@ -17,7 +15,8 @@ from demix_nb.figures.gallery import reader
 from demix_nb.figures.pipeline import kind_label
 from demix_nb.headroom import WORTH
 from demix_nb.intervals import with_interval
-from demix_nb.running import results_map
+from demix_nb.running import results_hundred, results_map
+from demix_nb.running.results_hundred import over_bases
 from demix_nb.running.results_map import markdown
 from demix_nb.store import atomic
 
@@ -95,15 +94,6 @@ def by_base(bases: pd.DataFrame) -> str:
     return markdown(["kind of proxy", *(name for name, _ in MEASURES.values())], rows)
 
 
-def over_bases(values: pd.Series, digits: int) -> str:
-    """Return a mean with its 95 % interval over bases (Student's t: bases are few); of fewer than three, it alone."""
-    middle, error = values.mean(), values.std() / np.sqrt(len(values))
-    if len(values) < 3:
-        return f"{middle:.{digits}f}"
-    low, high = middle + stats.t.ppf([0.025, 0.975], len(values) - 1) * error
-    return with_interval(middle, low, high, digits=digits)
-
-
 def predictors(table: pd.DataFrame, runs: int = 64) -> str:
     """Return ρ / regret of every predictor on each public table after `runs` random runs, or as many as there are."""
     own = regression.after(table, runs)
@@ -170,6 +160,7 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
         "in standard deviations of the references, lower is better.",
         strategies(study("strategy_summary")),
         "![Strategies](figures/study_strategies.png)",
+        *results_hundred.sections(study),
         "## A laptop's run",
         "Profile `laptop`: thirteen candidates as they come, a base that has read some of everything; "
         f"{len(laptop('reference_mixtures'))} references. `demix-nb run && demix-nb figures`",
@@ -186,8 +177,7 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
         predictors(tables("predictors_on_tables")),
         "![Predictors on public tables](figures/predictors_on_tables.png)",
         "## How long it takes",
-        "Profile `laptop`:",
-        seconds(laptop("run")),
+        *("Profile `laptop`:", seconds(laptop("run"))),
         "Profile `study` (what an earlier execution had trained or measured was not done again):",
         seconds(study("run")),
     ]

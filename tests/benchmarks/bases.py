@@ -1,11 +1,12 @@
 """Is what the laptop's run finds luck? The same run on several bases, each with other data, seeds and rounding.
 
-Run by hand: `python -m tests.benchmarks.bases [--bases 0 1 2] [--threads 1 2] [--folder DIR] [--out DIR]`. Each base is
-a run of its own with that seed (text, base, components, references, search and finals), as `demix-nb run` has it, up to
-what decides: notebooks 01, 03, 05, 07. Threads change the order of floating-point sums in the base, and so every weight
-after it, as another machine does; run numbers of two threads count from 100 on. Finished runs are taken as they are.
-Written are, over all runs: `verdict.csv` (by how many seed noises the found mixture is ahead when really trained) and
-`bases.csv` (fidelity of every kind of proxy, base by base); printed are means with 95 % intervals over bases.
+Run by hand: `python -m tests.benchmarks.bases [--study] [--bases 0 1 2] [--threads 1 2] [--folder DIR] [--out DIR]`.
+Each base is a run of its own with that seed (text, base, components, references, search and finals), as `demix-nb run`
+has it, up to what decides: notebooks 01, 03, 05, 07. Threads change the order of floating-point sums in the base, and
+so every weight after it, as another machine does; run numbers of two threads count from 100 on. Finished runs are taken
+as they are. Written are, over all runs: `verdict.csv` (by how many seed noises the found mixture is ahead when really
+trained) and `bases.csv` (fidelity of every kind of proxy, base by base); printed are means with 95 % intervals over
+bases. With `--study` the studies of one base each run on all of them instead (`STUDIES`), and their tables are joined.
 """
 
 import argparse
@@ -13,28 +14,34 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from demix_nb import store  # noqa: E402
-from demix_nb.running import results  # noqa: E402
+from demix_nb.running import results, results_hundred  # noqa: E402
 
 STEPS = ("01_components", "03_proxy_fidelity", "05_search", "07_mixture_quality")
+STUDIES = {  # notebook → its tables, and what all bases' together are called
+    "study_hundred": {"parts_fidelity": "hundred", "parts_quality": "hundred_quality"},
+    "study_noise": {"proxy_counts": "noise"},
+}
 TWO_THREADS = 100
 
 
-def run(folder: Path, base: int, threads: int) -> Path:
+def run(folder: Path, base: int, threads: int, steps: Sequence[str] = STEPS) -> Path:
     """Run the notebooks on one base, unless that is done; return its folder of tables."""
     home = folder / f"base-{base}-{threads}"
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     # a base that contradicts our claims counts as well
     told = ["-p", f"seed={base}", "-p", "strict=false", "--run-dir", str(home)]
     begun = time.time()
-    subprocess.run([sys.executable, "-m", "demix_nb", "run", *STEPS, *told], check=True, env=environment, cwd=ROOT)
+    subprocess.run([sys.executable, "-m", "demix_nb", "run", *steps, *told], check=True, env=environment, cwd=ROOT)
     print(f"base {base}, {threads} threads: {time.time() - begun:.0f} s", flush=True)
     return home / "tables"
 
@@ -53,15 +60,38 @@ def collected(tables: dict[int, Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat(verdicts), pd.concat(fidelities)
 
 
+def joined(tables: dict[int, Path]) -> dict[str, pd.DataFrame]:
+    """Return the studies' tables over all runs, run number → folder of tables, by what they are called together."""
+    found = {}
+    for name, together in ((name, told) for pairs in STUDIES.values() for name, told in pairs.items()):
+        parts = [store.read(folder / f"{name}.csv", store.schema_of(name)) for folder in tables.values()]
+        bases = np.repeat(list(tables), [len(part) for part in parts])
+        found[together] = pd.concat(parts).assign(base=bases)
+    return found
+
+
+def study(tables: dict[int, Path], out: Path | None) -> None:
+    """Print what the studies found over all bases, and write it where a folder is given."""
+    found = joined(tables)
+    for name, table in found.items() if out else ():
+        store.write(table, out / f"{name}.csv", store.schema_of(name))
+    print(results_hundred.fidelity(found["hundred"]), results_hundred.winners(found["hundred_quality"]),
+          results_hundred.noise(found["noise"]), sep="\n\n")  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", action="store_true", help="the studies of one base each")
     parser.add_argument("--bases", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", nargs="+", type=int, default=[1], choices=[1, 2])
     parser.add_argument("--folder", type=Path, default=ROOT / "data" / "runs" / "bases")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     runs = {base + TWO_THREADS * (threads - 1): (base, threads) for threads in args.threads for base in args.bases}
-    tables = {number: run(args.folder, *one) for number, one in runs.items()}
+    steps = tuple(STUDIES) if args.study else STEPS
+    tables = {number: run(args.folder, *one, steps) for number, one in runs.items()}
+    if args.study:
+        return study(tables, args.out)
     verdict, bases = collected(tables)
     if args.out:
         store.write(verdict, args.out / "verdict.csv", "verdict")

@@ -27,7 +27,7 @@ from demix_nb import store
 
 SCRIPT = Path(__file__).resolve().parent / "growth.py"  # what a cell's process runs
 GROWN = (13, 30, 100, 300)  # candidates
-LIMIT = (120.0, 2000.0)  # seconds on two cores and MB that 300 candidates may take, issue 22
+LIMIT = (240.0, 2000.0)  # CPU seconds (two minutes of two cores) and MB that a whole search may take
 RUNS, PROJECTED, TASKS = 128, 1_000, 9
 NOISE = 0.01  # of a planted score
 WHOLE = "whole search"
@@ -232,8 +232,8 @@ def search(asked: argparse.Namespace) -> None:
     table = pd.DataFrame(rows, columns=["step", "candidates", "seconds", "cpu", "mb"]).set_index("step")
     if asked.out:
         store.write(table, asked.out / "growth.csv", "growth")
-    beyond = table.query("seconds > @LIMIT[0] or mb > @LIMIT[1]")
-    print(f"beyond {LIMIT[0]:g} s or {LIMIT[1]:g} MB: {', '.join(beyond.index) or 'nothing'}")
+    beyond = table.loc[[WHOLE]].query("cpu > @LIMIT[0] or mb > @LIMIT[1]")["candidates"]
+    print(f"beyond {LIMIT[0]:g} CPU s or {LIMIT[1]:g} MB: {', '.join(map(str, beyond)) or 'none'}")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
