@@ -1,4 +1,4 @@
-"""Search by groups of candidates: any strategy over the groups' shares, then inside each group.
+"""Search by groups of candidates: any strategy over the groups' shares, then inside each group, or the other way round.
 
 A hierarchy is a strategy made of strategies. Each stage speaks of its own few candidates, of the groups or of one
 group's members, and what it asks is said in terms of all of them, so that whoever scores sees ordinary mixtures.
@@ -44,6 +44,27 @@ def top_down(region, predictor, tasks, *, rng, groups, flat, prior=None, **optio
             inner = search(inside(region, members, totals[group]))
             mixture = yield from _lifted(inner, group, partial(_into, rest, totals[group]), region)
     return mixture
+
+
+def bottom_up(region, predictor, tasks, *, rng, groups, flat, prior=None, **options) -> Search:
+    """Search inside each group first, then the shares of the groups so filled: each has become one expert (MergeMix).
+
+    All others stand beside it evenly, or like `prior`: by itself a group would be asked for what others do better, and
+    bounds would bind it that do not in the end. Arguments, names and refusals as of `top_down`.
+    """
+    search, filled = partial(flat, predictor=predictor, tasks=tasks, rng=rng, **options), _filled(region, groups, prior)
+    even = filled.mean() if prior is None else prior[region.candidates] / prior[region.candidates].sum()
+    even = region.settled(simplex.as_table({"even": even})).loc["even"]
+    for group, members in groups.items():
+        rest, share = even.where(~even.index.isin(members), 0.0), even[list(members)].sum()
+        if len(members) > 1 and share >= simplex.SPARSE_BELOW:
+            inner = search(inside(region, members, share))
+            found = yield from _lifted(inner, group, partial(_into, rest, share), region)
+            own = found.where(found.index.isin(members), 0.0)
+            filled.loc[group] = own / own.sum()
+    if len(groups) == 1:
+        return filled.iloc[0]
+    return (yield from _lifted(search(over(region, filled)), "groups", lambda shares: shares @ filled, region))
 
 
 def over(region: Region, filled: pd.DataFrame) -> Region:

@@ -244,11 +244,17 @@ TYPES: dict[str, Any] = {
     "larger_references": References,
     "transferred": several(str, "names of strategies"),
     "counts": several(at_least(7), "whole numbers, 7 or more"),  # split into rounds of 4 : 2 : 1
-    "merged_seeds": Size,
+    "merged_seeds": Count,
+    "noise_seeds": Size,
     "parts": Annotated[
         dict[str, Size], Field(min_length=1, description="a mapping of candidates to numbers of parts, at least 1")
     ],
     "fine_references": References,
+    "n_parts": at_least(4),
+    "part_budget": Part,
+    "short_runs": Sizes,
+    "part_learners": Predictors,
+    "part_references": References,
     "dual_points": several(Share, "shares, between 0 and 1"),
     "grid": Size,
     "corruption": Parts,

@@ -35,7 +35,7 @@ from demix_nb.decide import (
     refine,
     winner,
 )
-from demix_nb.hierarchy import advance, top_down
+from demix_nb.hierarchy import advance, bottom_up, top_down
 from demix_nb.options import agree, check
 from demix_nb.region import Region, unimax
 from demix_nb.scored import Scored
@@ -183,13 +183,12 @@ STRATEGIES = {
     "mergemix, top-down": Strategy(
         partial(top_down, flat=staged), "MergeMix, top-down", "MergeMix (2601.17858) Table 3", "merged", ("groups",)
     ),
+    "mergemix, bottom-up": Strategy(
+        partial(bottom_up, flat=staged), "MergeMix, bottom-up", "MergeMix (2601.17858) 3", "merged", ("groups",)
+    ),
     "improve": Strategy(
-        improve,
-        "expected improvement",
-        "Jones et al. (1998); Wilson et al. (2018)",
-        "trained",
-        predicts=True,
-        starts=True,
+        improve, "expected improvement", "Jones et al. (1998); Wilson et al. (2018)", "trained",
+        predicts=True, starts=True,
     ),
     "gradient": Strategy(gradient, "gradient", "MixMin (2502.10510)", "mixed", uses_gradient=True),
     "uniform": _plain("uniform", "equal shares", simplex.uniform),
@@ -201,7 +200,7 @@ STRATEGIES = {
     "general only": _plain(
         "general only", "RegMix's Pile-CC only", lambda names, general: simplex.one_hot(names, general), "general"
     ),
-}
+}  # fmt: skip
 
 
 # --- the driver

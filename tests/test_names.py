@@ -43,6 +43,7 @@ SMALL = {
     "regmix": {"n": 14, "pool": 60, "top_k": 8},
     "mergemix": {"n": 12, "pool": 60},
     "mergemix, top-down": {"n": 8, "pool": 40},
+    "mergemix, bottom-up": {"n": 8, "pool": 40},
 }
 AIM = np.array([0.05, 0.3, 0.25, 0.1, 0.2, 0.1])
 

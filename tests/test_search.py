@@ -23,6 +23,7 @@ SMALL = {
     "regmix": {"n": 112, "pool": 8000, "top_k": 64},
     "mergemix": {"pool": 1000},
     "mergemix, top-down": {"pool": 1000},
+    "mergemix, bottom-up": {"pool": 1000},
     "improve": {"sizes": (8,) * 7, "pool": 1000, "top_k": 16},
 }
 ASKING = [name for name, row in search.STRATEGIES.items() if row.asks]
@@ -326,6 +327,16 @@ def test_bounds_on_candidates_bind_every_stage_of_a_hierarchy():
     region = Region(NAMES, lower={"drill": 0.1, "news": 0.05}, upper={"word": 0.1, "books": 0.15, "python": 0.3})
     found = top_down(region)
     assert region.holds(found.scored.mixtures).all() and excess(found.winner, region) < 1 / 3
+
+
+def test_groups_that_are_filled_first_are_one_expert_each_afterwards():
+    found = run("mergemix, bottom-up", flat=FLAT)
+    inner, coarse = (found.scored.mixtures.filter(like=f"{stage}/", axis=0) for stage in ("sums", "groups"))
+    assert found.rounds.max() == 6 and list(found.rounds[inner.index].unique()) == [3, 4]
+    assert np.allclose(inner[["news", "books", "python"]], [1 / 6, 1 / 6, 1 / 3]), "the others stand evenly beside it"
+    ratio = coarse["word"] / coarse[GROUPS["sums"]].sum(axis=1)
+    assert np.ptp(ratio) < 1e-9 and abs(ratio.iloc[0] - 0.6) < 0.1, "of the sums, words are six tenths in the optimum"
+    assert excess(found.winner) < 0.1
 
 
 def test_groups_are_checked():

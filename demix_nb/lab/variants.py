@@ -7,11 +7,12 @@ of that; `scarce` leaves some candidates little, `divided` cuts candidates into 
 in `cleaners`.
 
 Source: finer partition is an ablation of DeMix (arXiv 2602.00747; Table 7). How it divides is not public; we cut along
-the direction in which a candidate's documents differ most.
+the direction in which a candidate's documents differ most, or by topic (`clusters`).
 """
 
+import inspect
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from demix_nb.store import Refusal
 
 Tokens = UInt[np.ndarray, "_"]  # of any number
 Document = Integer[np.ndarray, "_"]  # tokens of any number, the last the end of text
+Parts = dict[str, tuple[list[Document], list[str]]]  # part → its documents to train on, and those held out
 POOL = 8  # documents that repeats are copies of: boilerplate is few texts, many times
 
 
@@ -116,41 +118,12 @@ def scarce(corpora: Corpora, directory: str | Path, amounts: Mapping[str, int], 
     return rewritten(corpora, directory, few, there={name: len(tokens) for name, tokens in few.items()})
 
 
-def divided(corpora: Corpora, directory: str | Path, parts: Mapping[str, int]) -> Corpora:
-    """Return corpora in which the named candidates are cut into `<candidate>-1`, `<candidate>-2`, … of equal tokens.
+def in_order(corpora: Corpora, name: str, number: int) -> Parts:
+    """Cut a candidate into `<candidate>-1`, `<candidate>-2`, … of equal tokens.
 
-    A candidate's documents are ordered along the first principal component of their TF-IDF token counts, and cut
-    there; held-out documents are dealt out by the same component (a part may get none). The general candidate stays
-    whole, since every recipe is diluted with it. Made once: a folder made from the same text is loaded.
-
-    Raises Refusal for an unknown candidate, the general one, fewer than 2 parts or more than documents, and where the
-    folder cannot be written.
+    Its documents are ordered along the first principal component of their TF-IDF token counts, and cut there; held-out
+    documents are dealt out by the same component (a part may get none).
     """
-    _known(parts, corpora)
-    for name, number in parts.items():
-        if name == corpora.general or not 2 <= number <= corpora.table.loc[name, "train_documents"]:
-            raise Refusal(
-                f"{name!r} cannot be cut into {number} parts: the general candidate stays whole, others have 2 parts "
-                f"or more and at most one per document ({corpora.table.loc[name, 'train_documents']})"
-            )
-    inputs = store.content_hash("divided", store.file_hash(__file__), corpora.key, dict(parts))
-    if (before := made(Path(directory), inputs)) is not None:
-        return before
-    train, heldout, rows = {}, {}, {}
-    for name in corpora.candidates:
-        if name not in parts:
-            train[name], heldout[name], rows[name] = corpora.train[name], corpora.heldout[name], corpora.table.loc[name]
-            continue
-        for number, (texts, unseen) in enumerate(_parts(corpora, name, parts[name]), start=1):
-            part = f"{name}-{number}"
-            train[part], heldout[part] = np.concatenate(texts), unseen
-            rows[part] = pd.Series(_row(corpora, name, texts, unseen))
-    table = pd.DataFrame(rows).T.infer_objects().rename_axis("candidate")
-    return _written(corpora, directory, table, train, heldout, inputs)
-
-
-def _parts(corpora: Corpora, name: str, number: int) -> list[tuple[list[Document], list[str]]]:
-    """Return training and held-out documents of each part."""
     texts = documents(corpora.train[name], corpora.tokenizer.eos_token_id)
     unseen = corpora.heldout[name]
     counts = TfidfVectorizer(analyzer=list, sublinear_tf=True)
@@ -166,10 +139,49 @@ def _parts(corpora: Corpora, name: str, number: int) -> list[tuple[list[Document
     owner = (middle * number / read[-1]).astype(int)
     starts = [places[order[owner == part][0]] for part in range(1, number)]
     taken = np.searchsorted(starts, place(corpora.tokenizer(unseen)["input_ids"]), side="right")
-    return [
-        ([texts[i] for i in np.sort(order[owner == part])], [unseen[i] for i in np.flatnonzero(taken == part)])
+    return {
+        f"{name}-{part + 1}": (
+            [texts[i] for i in np.sort(order[owner == part])],
+            [unseen[i] for i in np.flatnonzero(taken == part)],
+        )
         for part in range(number)
-    ]
+    }
+
+
+def divided(
+    corpora: Corpora, directory: str | Path, parts: Mapping[str, int], cut: Callable[..., Parts] = in_order
+) -> Corpora:
+    """Return corpora in which the named candidates are cut into parts; column `part_of` says of what each is one.
+
+    `cut(corpora, candidate, number)` returns part → its training and held-out documents; by default `in_order`. The
+    general candidate stays whole, since every recipe is diluted with it. Made once: a folder made from the same text
+    is loaded.
+
+    Raises Refusal for an unknown candidate, the general one, fewer than 2 parts or more than documents, and where the
+    folder cannot be written.
+    """
+    _known(parts, corpora)
+    for name, number in parts.items():
+        if name == corpora.general or not 2 <= number <= corpora.table.loc[name, "train_documents"]:
+            raise Refusal(
+                f"{name!r} cannot be cut into {number} parts: the general candidate stays whole, others have 2 parts "
+                f"or more and at most one per document ({corpora.table.loc[name, 'train_documents']})"
+            )
+    code = [store.file_hash(path) for path in (__file__, inspect.getfile(cut))]
+    inputs = store.content_hash("divided", cut.__qualname__, *code, corpora.key, dict(parts))
+    if (before := made(Path(directory), inputs)) is not None:
+        return before
+    train, heldout, rows = {}, {}, {}
+    for name in corpora.candidates:
+        if name not in parts:
+            train[name], heldout[name] = corpora.train[name], corpora.heldout[name]
+            rows[name] = pd.Series(corpora.table.loc[name].to_dict() | {"part_of": name})
+            continue
+        for part, (texts, unseen) in cut(corpora, name, parts[name]).items():
+            train[part], heldout[part] = np.concatenate(texts), unseen
+            rows[part] = pd.Series(_row(corpora, name, texts, unseen) | {"part_of": name})
+    table = pd.DataFrame(rows).T.infer_objects().rename_axis("candidate")
+    return _written(corpora, directory, table, train, heldout, inputs)
 
 
 def _row(corpora: Corpora, name: str, texts: Sequence[Document], unseen: Sequence[str]) -> dict[str, object]:

@@ -2,11 +2,12 @@
 
 from demix_nb.figures import pipeline, regression
 from demix_nb.figures.gallery import Row
-from demix_nb.papers import figures_making, figures_regmix, figures_study, figures_text
+from demix_nb.papers import figures_hundred, figures_making, figures_regmix, figures_study, figures_text
 
 STUDY = {"notebook": "paper_demix", "profile": "study"}
 MERGEMIX = {"notebook": "paper_mergemix", "profile": "study"}
 REGMIX = {"notebook": "paper_regmix"}
+HUNDRED = {"notebook": "study_hundred", "profile": "study"}
 RUNS = ("regmix_train_mixtures", "regmix_train_scores")
 PREDICTED = ("regmix_predictions",)  # beside them stand the losses that the paper's runs really had
 
@@ -45,6 +46,9 @@ FIGURES = {
     "study_mixtures": Row(figures_study.mixtures, ("winner_mixtures", "strategies", "corpora"), **STUDY),
     "study_proxy_counts": Row(figures_study.proxy_counts, ("proxy_counts",), **STUDY),
     "study_partition": Row(figures_study.partition, ("partition_quality", "reference_mixtures"), **STUDY),
+    "study_hundred": Row(figures_hundred.hundred, ("hundred", "hundred_quality"), **HUNDRED),
+    "study_growth": Row(figures_hundred.growth, ("growth",), **HUNDRED),
+    "study_noise": Row(figures_hundred.noise, ("noise",), notebook="study_noise", profile="study"),
     "regimes": Row(
         figures_study.regimes, ("regimes",), notebook="regimes", profile="",
         absent="No references in this study: nothing to compare proxies with.",

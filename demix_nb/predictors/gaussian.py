@@ -72,18 +72,28 @@ class Surface:
 
     def kernel(
         self, theta: Theta, z: Float[ndarray, "point column"], other: Float[ndarray, "row column"] | None = None
-    ) -> tuple[ndarray, ndarray]:
-        """k between z and the `other` points (the rows of fit), without the plane, and twice ∂k/∂Σ_d w_d(…)²."""
+    ) -> ndarray:
+        """k between z and the `other` points (the rows of fit), without the plane."""
+        r, decay = self._far(theta, z, other)
+        return (1 + r + r**2 / 3) * decay
+
+    def slope(self, theta: Theta, z: Float[ndarray, "point column"]) -> ndarray:
+        """Twice ∂k/∂Σ_d w_d(…)² between z and the rows of fit."""
+        r, decay = self._far(theta, z)
+        return (-5 / 3) * (1 + r) * decay
+
+    def _far(self, theta: Theta, z: ndarray, other: ndarray | None = None) -> tuple[ndarray, ndarray]:
+        """The distance r, and s²·exp(−r)."""
         root = np.exp(theta[: self.z.shape[1]] / 2)
         a, b = z * root, (self.z if other is None else other) * root
         squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T  # a matrix product; cdist is slower
         r = np.sqrt(5 * np.maximum(squares, 0.0))
-        decay = np.exp(theta[self.z.shape[1]] - r)
-        return (1 + r + r**2 / 3) * decay, (-5 / 3) * (1 + r) * decay
+        return r, np.exp(theta[self.z.shape[1]] - r)
 
     def covariance(self, theta: Theta) -> tuple[ndarray, ndarray]:
         """Return k among the rows of fit, noise included, and the slope of `kernel`."""
-        k, slope = self.kernel(theta, self.z)
+        r, decay = self._far(theta, self.z)
+        k, slope = (1 + r + r**2 / 3) * decay, (-5 / 3) * (1 + r) * decay
         if self.gram is not None:
             k = k + np.exp(theta[-2]) * self.gram
         k[np.diag_indices_from(k)] += np.exp(theta[-1])
@@ -123,7 +133,7 @@ class Conditioned:
         self.weights = cho_solve(self.factor, target)
 
     def _kernel(self, z: ndarray, plane: ndarray | None) -> ndarray:
-        k = self.surface.kernel(self.theta, z)[0]
+        k = self.surface.kernel(self.theta, z)
         return k if plane is None else k + np.exp(self.theta[-2]) * (plane @ self.surface.plane.T)
 
     def mean(self, z: ndarray, plane: ndarray | None = None) -> ndarray:
@@ -131,7 +141,7 @@ class Conditioned:
 
     def slopes(self, z: Float[ndarray, "point column"]) -> Float[ndarray, "point column"]:
         """How the mean changes with z, of a surface without a plane: ∂k/∂z_d = slope·w_d·(z_d − its row's)."""
-        pull = self.surface.kernel(self.theta, z)[1] * self.weights
+        pull = self.surface.slope(self.theta, z) * self.weights
         scales = np.exp(self.theta[: z.shape[1]])
         return scales * (z * pull.sum(axis=1, keepdims=True) - pull @ self.surface.z)
 
@@ -144,7 +154,7 @@ class Conditioned:
 
     def draw(self, z: ndarray, n: int, rng: np.random.Generator, plane: ndarray | None = None) -> ndarray:
         """Draw n surfaces that agree with the runs, at these points together and without a run's noise."""
-        k, own = self._kernel(z, plane), self.surface.kernel(self.theta, z, z)[0]
+        k, own = self._kernel(z, plane), self.surface.kernel(self.theta, z, z)
         own = own if plane is None else own + np.exp(self.theta[-2]) * (plane @ plane.T)
         left = own - k @ cho_solve(self.factor, k.T)
         values, vectors = np.linalg.eigh((left + left.T) / 2)  # near points make it all but singular
@@ -172,7 +182,7 @@ class GaussianProcess:
         drawn = []
         for _ in range(n):
             theta = np.where(known, mean + rng.normal(size=len(mean)) * np.where(known, precision, 1) ** -0.5, mean)
-            values, vectors = np.linalg.eigh(surface.kernel(theta, surface.z)[0])
+            values, vectors = np.linalg.eigh(surface.kernel(theta, surface.z))
             drawn.append(vectors @ (np.sqrt(np.maximum(values, 0.0)) * rng.normal(size=len(x))))
         return np.array(drawn)
 

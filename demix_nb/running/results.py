@@ -15,7 +15,7 @@ from demix_nb.figures.gallery import reader
 from demix_nb.figures.pipeline import kind_label
 from demix_nb.headroom import WORTH
 from demix_nb.intervals import with_interval
-from demix_nb.running import results_making, results_map, results_text
+from demix_nb.running import results_hundred, results_making, results_map, results_text
 from demix_nb.running.results_map import markdown, over_bases
 from demix_nb.store import atomic
 
@@ -98,21 +98,6 @@ def by_base(bases: pd.DataFrame) -> str:
         cells = [over_bases(known.get_group(name), digits) for name, (_, digits) in MEASURES.items()]
         rows.append([named(kind, budget), *cells])
     return markdown(["kind of proxy", *(name for name, _ in MEASURES.values())], rows)
-
-
-def whose(strategies: pd.DataFrame) -> str:
-    """Return every strategy's trained winners as means over bases, a base by the mean of its seeds, the best first.
-
-    `ahead of uniform`: the difference of the two levels base by base, so that what a base does to both cancels.
-    """
-    means = strategies.groupby(["base", "strategy"])[["macro", "place", "level"]].mean()
-    ahead = means["level"].xs("uniform", level="strategy").sub(means["level"])  # aligned by base
-    rows = []
-    for name in means["level"].groupby("strategy").mean().sort_values().index:
-        own = means.xs(name, level="strategy")
-        cells = [over_bases(own[column], digits) for column, digits in (("macro", 1), ("place", 1), ("level", 2))]
-        rows.append([name, *cells, "–" if name == "uniform" else over_bases(ahead.xs(name, level="strategy"), 2)])
-    return markdown(["strategy", "macro rank", "place", "level", "ahead of uniform"], rows)
 
 
 def predictors(table: pd.DataFrame, runs: int = 64) -> str:
@@ -211,6 +196,7 @@ def study_sections(study: Read) -> list[str]:
         "![Strategies](figures/study_strategies.png)",
         *results_text.sections(study),
         *results_making.sections(study),
+        *results_hundred.sections(study),
     ]
 
 

@@ -1,6 +1,7 @@
-"""How the engine's own cost grows with proxies and workers, and what grows with the number of candidates.
+"""How the engine's own cost grows with proxies and workers, and what grows with the number of candidates (`many`).
 
-Run by hand: `python tests/benchmarks/growth.py [cluster|candidates …] [--cells 1000x64 …] [--longest S]`, default both.
+Run by hand: `python tests/benchmarks/growth.py [cluster|candidates|search …] [--cells 1000x64 …] [--longest S]`,
+default all.
 
 `cluster`: workers live in this process and a proxy is a sleep. Its length is drawn, by seed, from seconds that real
 small proxies took here, scaled to a mean of one second. In this simulation alone a task does not wait for others of its
@@ -12,40 +13,35 @@ Columns: `ideal` is the wall time of handing each next proxy to the first free w
 ideal by wall, `busy` the share of the workers' time in which they work; `ms a proxy` CPU of this process, which is
 driver, scheduler and all workers: `loop` that of the thread of scheduler and workers' links, `driver` that of the
 thread that asks. Cells whose ideal is longer than `--longest` are not run.
-
-`candidates`: seconds and the rise of the most memory in use (MB) for K candidates, each cell in a process of its own.
 """
 
 import argparse
 import heapq
 import itertools
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
-import pandas as pd
 import psutil
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "panels")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "panels"), str(HERE.parent)]
+
+import many  # noqa: E402
+
 QUIET = {  # what each worker's own machine does beside its work, which here the one thread of all would
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.interval": "60s",
 }
 TIMED = 24  # real proxies that are timed, for the spread of their seconds
 PROXIES, WORKERS = (100, 1_000, 10_000), (1, 8, 64, 512)
-GROWN = (10, 30, 100, 300)  # candidates
-RUNS, PROJECTED, TASKS = 128, 1_000, 9
 
 
 # --- a simulated cluster
@@ -165,134 +161,19 @@ def _told(proxies: int, workers: int, best: float, seconds: np.ndarray, took: di
     print(f"{proxies:>8} {workers:>8} {best:>8.1f} {wall:>8.1f} {rates}  {costs}", flush=True)
 
 
-# --- many candidates
-
-
-def region(k: int) -> object:
-    """Return a region of K candidates in which every share has both bounds."""
-    from demix_nb.region import Region
-
-    names = [f"candidate {number:03} of {k}" for number in range(k)]
-    return Region(names, dict.fromkeys(names, 0.1 / k), dict.fromkeys(names, min(1.0, 20 / k)))
-
-
-def planted(k: int) -> object:
-    """Return 128 scored mixtures of K candidates, on nine tasks that each like some candidates."""
-    from demix_nb.region import Region
-    from demix_nb.scored import Scored, describe
-
-    draw = np.random.default_rng(1)
-    mixtures = Region([f"candidate {number:03} of {k}" for number in range(k)]).design(RUNS, how="dirichlet", rng=draw)
-    liked = pd.DataFrame(draw.random((k, TASKS)), mixtures.columns, [f"task {number}" for number in range(TASKS)])
-    scores = 3 - (mixtures @ liked) ** 0.5 + draw.normal(0, 0.01, (RUNS, TASKS))
-    return Scored(mixtures, scores, describe(scores, unit="bpb", higher_is_better=False))
-
-
-def _sample(how: str, k: int) -> Callable:
-    there = region(k)
-    return lambda: there.design(RUNS, how=how, rng=np.random.default_rng(0))
-
-
-def _project(k: int) -> Callable:
-    there, draw = region(k), np.random.default_rng(0)
-    drawn = pd.DataFrame(draw.dirichlet(np.ones(k), PROJECTED), columns=there.candidates)
-    return lambda: there.project(drawn.rename_axis("mixture"))
-
-
-def _fit(name: str, k: int) -> Callable:
-    from demix_nb.predictors import PREDICTORS
-
-    seen = planted(k)
-    return lambda: PREDICTORS[name].new(rng=np.random.default_rng(0)).fit(seen)
-
-
-def _predict(name: str, k: int) -> Callable:
-    fitted, drawn = _fit(name, k)(), region(k).draw(PROJECTED, rng=np.random.default_rng(2))
-    return lambda: fitted.predict(drawn)
-
-
-def _effects(what: str, k: int) -> Callable:
-    from demix_nb import interactions
-
-    seen = planted(k)
-    return lambda: getattr(interactions, what)(seen, permutations=20, rng=np.random.default_rng(0))
-
-
-def _pairs(k: int) -> Callable:
-    from demix_nb import interactions
-
-    seen, fitted = planted(k), _fit("gaussian_process", k)()
-    return lambda: interactions.pairs(fitted, seen.mixtures.mean(), step=interactions.step_of(seen.mixtures))
-
-
-def _panel(name: str, k: int) -> Callable:
-    from fixtures_panels import Crowd
-
-    from demix_nb.panels import Playground
-
-    os.environ["DEMIX_NB_STATIC"] = "1"
-    playground = Playground(Crowd(k))
-    return lambda: getattr(playground, name)().still
-
-
-PANELS = ("standing", "desk", "landscape", "interactions", "replay")
-WORK: dict[str, Callable[[int], Callable]] = {
-    **{f"sample 128, {how}": lambda k, how=how: _sample(how, k) for how in ("uniform", "dirichlet", "maximin")},
-    "project 1,000": _project,
-    **{
-        f"{verb}, {name}": lambda k, make=make, name=name: make(name, k)
-        for name in ("gaussian_process", "lightgbm_demix")
-        for verb, make in (("fit 128 runs × 9", _fit), ("predict 1,000", _predict))
-    },
-    **{f"{what} effects, 20 deals": lambda k, what=what: _effects(what, k) for what in ("linear", "curved")},
-    "all pairs": _pairs,
-    **{f"panel {name}": lambda k, name=name: _panel(name, k) for name in PANELS},
-}
-
-
-def measured(what: str, k: int) -> None:
-    """Print seconds and the rise of the most memory in use, MB; or why it is refused, beside NaN."""
-    from demix_nb.store import Refusal
-
-    try:
-        work = WORK[what](k)
-        before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-        work()
-    except Refusal as refusal:
-        return print("nan nan", refusal)
-    seconds = time.perf_counter() - began
-    print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
-
-
-def many(asked: argparse.Namespace) -> None:
-    """Print what takes how long and how much for each number of candidates, and what is slowest."""
-    env, rows = os.environ | {"OMP_NUM_THREADS": "1"}, {}
-    for what in WORK:
-        rows[what], why = {}, ""
-        for k in asked.candidates:
-            command = [sys.executable, str(HERE), "--measure", what, str(k)]
-            said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
-            seconds, memory, *refusal = said.strip().splitlines()[-1].split(maxsplit=2)
-            rows[what] |= {f"{k} s": round(float(seconds), 2), f"{k} MB": round(float(memory), 1)}
-            why = f"{why}  {k}: {refusal[0]}" if refusal else why
-        print(f"{what:<34}", "  ".join(f"{name} {value:g}" for name, value in rows[what].items()), why, flush=True)
-    last = pd.DataFrame(rows).T[f"{asked.candidates[-1]} s"]
-    print(f"slowest of {asked.candidates[-1]} candidates: {last.idxmax()}, {last.max():g} s")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=[], help="cluster, candidates; both where none is named")
+    parser.add_argument("parts", nargs="*", default=[], help="cluster, candidates, search; all where none is named")
     parser.add_argument("--cells", nargs="*", default=[], help="PROXIESxWORKERS")
     parser.add_argument("--longest", type=float, default=180)
     parser.add_argument("--mean", type=float, default=1.0, help="seconds a proxy")
-    parser.add_argument("--candidates", nargs="*", type=int, default=GROWN)
-    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    many.arguments(parser)
     asked = parser.parse_args()
     if asked.measure:
-        return measured(asked.measure[0], int(asked.measure[1]))
-    for part, work in (("cluster", grown), ("candidates", many)):
-        if part in (asked.parts or ("cluster", "candidates")):
+        what, k = asked.measure[0], int(asked.measure[1])
+        return many.whole(k, asked.workers) if what == many.WHOLE else many.measured(what, k)
+    for part, work in (("cluster", grown), ("candidates", many.each), ("search", many.search)):
+        if part in (asked.parts or ("cluster", "candidates", "search")):
             work(asked)
 
 
