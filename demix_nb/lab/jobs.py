@@ -233,7 +233,12 @@ class Setting:
         return cls.of(read(Path(run) / NAME))
 
     def write(
-        self, run: str | Path, families: Mapping[str, str], tokens: Mapping[str, float] | pd.Series, **sections: object
+        self,
+        run: str | Path,
+        families: Mapping[str, str],
+        tokens: Mapping[str, float] | pd.Series,
+        /,  # the file has a section `run`
+        **sections: object,
     ) -> StudyFile:
         """Write the study file of a run: its candidates with their components, and `sections` as the file has them.
 
