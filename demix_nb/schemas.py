@@ -149,7 +149,7 @@ TABLES = {  # name of a table → what it must hold; a name that is not here is 
     "larger_strategies": "quality",
     "partition_quality": "quality",
     "parts_quality": "quality",
-    "hundred_quality": "quality",
+    "hundred_quality": "whose",
     "strategy_summary": "measures",
     "proxy_differences": "differences",
     "mending": "mending",
