@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
-from demix_nb import allowed, given, phases, reading, store, studyfile
+from demix_nb import allowed, given, reading, store, studyfile
 from demix_nb import mixtures as simplex
-from demix_nb.phases import Phased
 from demix_nb.region import Region
 from demix_nb.scored import Scored
 from demix_nb.studyfile import StudyFile
@@ -165,11 +164,6 @@ class Facts(Tables):
     def region(self) -> Region:
         """The mixtures that the study allows."""
         return self.bounded({})
-
-    @cached_property
-    def phased(self) -> Phased:
-        """The mixtures that it allows in a run of several phases, as one for every candidate in every phase."""
-        return phases.of_study(self.file, self.tokens)
 
     def bounded(self, caps: Mapping[str, float], *, max_epochs: float = 0.0, target_tokens: float = 0.0) -> Region:
         """Return the study's region under more caps on shares and, in a run of `target_tokens`, on epochs.

@@ -12,22 +12,20 @@ Sources: the nearest mixture that obeys both kinds of bounds: Dykstra's projecti
 Lewis 2000). The approximation is ours, of first order in the updates.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from demix_nb import allowed, store
+from demix_nb import store
 from demix_nb.given import Models
 from demix_nb.limits import refuse_contradiction
 from demix_nb.mixtures import as_table, one_hot, validate
 from demix_nb.projection import Bound
 from demix_nb.region import TOLERANCE, Region
-from demix_nb.sections import Bounds
 from demix_nb.store import Refusal
-from demix_nb.studyfile import StudyFile
 
 TURNS, CLOSE = 2000, 1e-11  # of projections at most; how little the last moves a mixture
 
@@ -139,27 +137,6 @@ def _within(region: Region, shares: np.ndarray) -> np.ndarray:
     return region.project(table).to_numpy()
 
 
-def of_study(file: StudyFile, tokens: pd.Series) -> Phased:
-    """Return the mixtures of a run in phases that a study file allows: bounds hold in each, epochs in the whole run.
-
-    `tokens`: candidate → tokens there are. Raises Refusal as `Phased` and `allowed.region`, and without `run.phases`.
-    """
-    if not file.run.phases:
-        raise Refusal("there is no run in phases; write which share of it each takes, `run: {phases: [0.8, 0.2]}`")
-    split = file.region.model_copy(update={"max_epochs": None}), Bounds(max_epochs=file.region.max_epochs)
-    each, whole = (allowed.region(file.model_copy(update={"region": one}), tokens) for one in split)
-    return Phased(each, file.run.phases, whole)
-
-
-def told(region: Phased, mixture: pd.Series) -> dict:
-    """Return a mixture as a file says it that `demix-nb export` reads: a part and a mixture for each phase."""
-    table = mixture.to_frame("it").T
-    return {
-        "phases": [{"part": float(part), "mixture": region.of(table, number).loc["it"].round(6).to_dict()}
-                   for number, part in enumerate(region.parts, 1)]
-    }  # fmt: skip
-
-
 def steps(ends: Sequence[Mapping[str, Path]], base: Path, parts: Sequence[float], folder: Path) -> Models:
     """Return components for `Phased` mixtures, from checkpoints of the components at the end of each phase.
 
@@ -178,17 +155,6 @@ def steps(ends: Sequence[Mapping[str, Path]], base: Path, parts: Sequence[float]
     return Models(folders, as_table({key: one_hot(list(folders), key) for key in folders}))
 
 
-def steps_of(study: Any) -> Models:
-    """Return the steps of a study (`Study`) whose file says where its components were at half-way, for `Study.proxy`.
-
-    Raises Refusal as `steps`, and where the file says neither that nor where the base is.
-    """
-    halfway, base, done = study.file.run.halfway, study.file.base, study.components.folders
-    if halfway is None or base is None:
-        raise Refusal("a run in two phases needs `run.halfway`, the components after the first, and `base`; add them")
-    return steps([{name: halfway / name for name in done}, done], base, study.file.run.phases, study.models / "steps")
-
-
 def later(first: Path, begun: Mapping[str, Path], done: Mapping[str, Path], folder: Path) -> Models:
     """Return components of a later phase that begin at `first`, each moved as it was from `begun` to `done`."""
     folders = {name: moved(first, begun[name], done[name], 1.0, folder / name) for name in done}
@@ -202,5 +168,7 @@ def moved(anchor: Path, start: Path, end: Path, scale: float, folder: Path) -> P
     key = store.content_hash("moved", *(store.folder_hash(one) for one in (anchor, start, end)), scale)
     mark = folder / "moved.txt"
     if not (mark.is_file() and mark.read_text("utf-8") == key):
+        if mark.is_file():
+            shutil.rmtree(folder)  # of other checkpoints, and made here
         save_moved({"start": start, "end": end}, anchor, scale, folder, {mark.name: key})
     return folder

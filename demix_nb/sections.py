@@ -138,10 +138,6 @@ class Run(Part):
     """What the mixture is for, and what it must beat."""
 
     target_tokens: Amount | None = Field(None, description="tokens of the run that the mixture is for")
-    phases: list[Share] = Field([], description="the share of the run that each phase takes, of a mixture for each")
-    halfway: Place | None = Field(
-        None, description="of two phases: a folder with every component's checkpoint at the end of the first"
-    )
     baseline: Literal["natural", "uniform"] | Place | dict[str, Share] | None = Field(
         None, description="natural, uniform, a file, or candidate: share"
     )

@@ -1,20 +1,16 @@
 """A run in phases: bounds on every phase and on the whole, the nearest mixture, what a merge of steps adds up to."""
 
-from types import SimpleNamespace
-
 import cvxpy
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from fixtures_models import ARCHITECTURES, family
 from planted import NAMES, SHARES
 
-from demix_nb import phases, studyfile
+from demix_nb import phases
 from demix_nb.merging import Bank
 from demix_nb.phases import Phased
 from demix_nb.region import Region
-from demix_nb.sections import Run
 from demix_nb.store import Refusal
 
 TOKENS = pd.Series([9e9, 4e9, 1e9, 3e9, 4e9, 1e9], NAMES)
@@ -60,15 +56,12 @@ def test_every_phase_keeps_its_bounds_and_the_whole_run_its_epochs(region, rng):
         assert not DATA.holds(region.of(drawn, 2)).all(), "a phase alone may read more of a candidate than the run"
 
 
-def test_phases_come_back_as_they_were_joined(region, rng, tmp_path):
+def test_phases_come_back_as_they_were_joined(region, rng):
     one, other = (row for _, row in EACH.draw(2, rng=rng).iterrows())
     both = region.joined([one, other])
     for number, wanted in ((1, one), (2, other)):
         assert region.of(both, number).loc["mixture"].to_numpy() == pytest.approx(wanted.to_numpy())
     assert region.mean(both).loc["mixture"].to_numpy() == pytest.approx((0.7 * one + 0.3 * other).to_numpy())
-    told = yaml.safe_load(yaml.safe_dump(phases.told(region, both.iloc[0])))["phases"]
-    assert [phase["part"] for phase in told] == list(PARTS)
-    assert told[1]["mixture"] == pytest.approx(other.to_dict(), abs=1e-6)
 
 
 def test_zeros_stay_zeros_where_they_can():
@@ -98,7 +91,7 @@ def test_bounds_that_contradict_each_other_are_named_with_the_mend():
         Phased(Region(NAMES, near=(SHARES, 0.2)), PARTS)
 
 
-# --- steps, and how a study says it
+# --- steps
 
 
 @pytest.fixture(scope="module")
@@ -134,31 +127,7 @@ def test_a_merge_of_steps_adds_up_what_the_phases_do(checkpoints, tmp_path):
     stamp = (made.folders["a in phase 1"] / "config.json").stat().st_mtime_ns
     phases.steps(ends, base, (0.5, 0.5), tmp_path)
     assert (made.folders["a in phase 1"] / "config.json").stat().st_mtime_ns == stamp, "written once"
-    told = SimpleNamespace(file=studyfile.StudyFile(base=base), components=SimpleNamespace(folders=ends[1]))
-    with pytest.raises(Refusal, match=r"a run in two phases needs `run.halfway`"):
-        phases.steps_of(told)
-    (tmp_path / "halves").mkdir()
-    for name in "ab":
-        (tmp_path / "halves" / name).symlink_to(place[f"{name}-half"])
-    run, own = Run(phases=[0.5, 0.5], halfway=tmp_path / "halves"), tmp_path / "models"
-    told = SimpleNamespace(file=studyfile.StudyFile(base=base, run=run), components=told.components, models=own)
-    assert np.array_equal(weights(Bank.load(phases.steps_of(told).folders), region.joined([one, one]).iloc[0]), same)
     with pytest.raises(Refusal, match="checkpoints of 2 phases, and parts of 3; give one for each"):
         phases.steps(ends, base, (0.5, 0.2, 0.3), tmp_path)
     with pytest.raises(Refusal, match="'b' has no checkpoint at the end of a phase"):
         phases.steps([{"a": place["a-half"]}, ends[1]], base, (0.5, 0.5), tmp_path)
-
-
-def test_a_study_file_bounds_each_phase_and_counts_epochs_in_the_whole_run(tmp_path, rng):
-    content = {
-        "candidates": {"web": {"tokens": 8e9}, "maths": {"tokens": 1e9}}, "general": "web", "beta": 0.5,
-        "region": {"upper": {"maths": 0.9}, "max_epochs": 2}, "run": {"target_tokens": 1e10, "phases": [0.8, 0.2]},
-    }  # fmt: skip
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
-    file, tokens = studyfile.read(tmp_path / "study.yaml"), pd.Series({"web": 8e9, "maths": 1e9})
-    found = phases.of_study(file, tokens)
-    drawn = found.draw(100, rng=rng)
-    assert found.mean(drawn)["maths"].max() <= 0.4 + 1e-9, "2 epochs of 1e9 in 1e10 tokens, half of them general text"
-    assert 0.4 < found.of(drawn, 2)["maths"].max() <= 0.9 + 1e-9, "annealing on it is allowed"
-    with pytest.raises(Refusal, match="no run in phases; write which share of it each takes"):
-        phases.of_study(file.model_copy(update={"run": Run()}), tokens)

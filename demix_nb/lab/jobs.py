@@ -284,3 +284,14 @@ def finished(job: Job, key: str, directory: Path) -> dict | None:
     """Return the record, under the job's name and role, if the model of this content key lies in `directory`."""
     record = read_record(directory) if (directory / RECORD).is_file() else {}
     return record | {"model": job.name, "kind": job.kind} if record.get("key") == key else None
+
+
+def like_base(setting: Setting, name: str, *, seed: int, start: Path | None = None, budget: float = 1.0) -> Job:
+    """Return the job of the setting's base once more: its text and rate, `budget` of its tokens, the setting's shape.
+
+    From random weights, or from the checkpoint `start`. Raises Refusal for a base without a record, and as `Job`.
+    """
+    told = read_record(setting.base)
+    how = {"seed": seed, "start": start, "batch": setting.batch, "log_with": setting.log_with}
+    tokens = round(budget * told["tokens"])
+    return Job(name, "base", told["recipe"], tokens, told["learning_rate"], setting.architecture, **how)

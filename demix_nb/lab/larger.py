@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int64
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
-from demix_nb.lab.jobs import RECORD, Architecture, Job, Setting, read_record
+from demix_nb.lab.jobs import RECORD, Architecture, read_record
 from demix_nb.lab.loop import save
 from demix_nb.lab.train import records_table
 from demix_nb.store import Refusal, content_hash
@@ -147,14 +147,3 @@ def grow(
     told |= {"key": key, "model": folder.name, "parameters": larger.num_parameters(), "seconds": 0.0}
     save(larger, AutoTokenizer.from_pretrained(start), told, folder)
     return records_table([told])
-
-
-def like_base(setting: Setting, name: str, *, seed: int, start: Path | None = None, budget: float = 1.0) -> Job:
-    """Return the job of the setting's base once more: its text and rate, `budget` of its tokens, the setting's shape.
-
-    From random weights, or from the checkpoint `start`. Raises Refusal for a base without a record, and as `Job`.
-    """
-    told = read_record(setting.base)
-    how = {"seed": seed, "start": start, "batch": setting.batch}
-    tokens = round(budget * told["tokens"])
-    return Job(name, "base", told["recipe"], tokens, told["learning_rate"], setting.architecture, **how)

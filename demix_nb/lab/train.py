@@ -32,7 +32,7 @@ from demix_nb.lab import tokenizer as tokenizers
 from demix_nb.lab.batches import batches
 from demix_nb.lab.corpora import Corpora
 from demix_nb.lab.corpora import load as load_corpora
-from demix_nb.lab.jobs import RECORD, Architecture, Job, Setting, finished, read_record
+from demix_nb.lab.jobs import RECORD, Architecture, Job, Setting, finished, like_base, read_record
 from demix_nb.lab.loop import (
     bfloat16_losses,
     in_rows,
@@ -127,10 +127,8 @@ def another_base(study, seed: int) -> Path:
         return setting.base
     if not record["recipe"]:
         raise Refusal(f"the base {setting.base} was not trained here, so there is no other seed of it; take one base")
-    how = {"seed": seed, "batch": setting.batch, "log_with": setting.log_with}
-    told = (record["recipe"], record["tokens"], record["learning_rate"], setting.architecture)
     directory = setting.base.with_name(f"base-{seed}")
-    train(Job(directory.name, "base", *told, **how), directory, load_corpora(study.folder / "corpora"))
+    train(like_base(setting, directory.name, seed=seed), directory, load_corpora(study.folder / "corpora"))
     return directory
 
 

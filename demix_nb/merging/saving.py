@@ -72,9 +72,10 @@ def save(
 def save_moved(
     ends: Mapping[str, Path], anchor: str | Path, scale: float, directory: str | Path, notes: Mapping[str, str]
 ) -> Path:
-    """Write anchor + scale·(end − start) of the checkpoints `start` and `end` in place of what is there, and `notes`.
+    """Write anchor + scale·(end − start) of the checkpoints `start` and `end`, and beside it `notes`, name → text.
 
-    The result has the end's dtypes, configuration and tokenizer. Raises Refusal where the three do not fit each other.
+    The result has the end's dtypes, configuration and tokenizer. Raises Refusal where the three do not fit each
+    other, OSError where `directory` holds something.
     """
     bank = Bank.load(ends, anchor, residency="streamed")
     names, weights = bank.names, {"end": 1.0}
@@ -86,7 +87,6 @@ def save_moved(
         return base + scale * (end - start)
 
     shard = stored(bank, weights)
-    shutil.rmtree(directory, ignore_errors=True)
     with atomic_folder(directory) as folder:
         _write_shards(folder, [shard], lambda one: _parts(bank, one, moved, elementwise=True))
         _write_config(folder, bank, weights)

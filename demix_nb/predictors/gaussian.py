@@ -32,6 +32,15 @@ Theta = Float[ndarray, " number"]  # log w of each candidate, log s², log l² w
 Prior = tuple[Theta, Theta]  # mean and precision of each number
 
 
+def _matern(r: ndarray, decay: ndarray) -> ndarray:
+    return (1 + r + r**2 / 3) * decay
+
+
+def _steepness(r: ndarray, decay: ndarray) -> ndarray:
+    """Twice ∂k/∂Σ_d w_d(…)²."""
+    return (-5 / 3) * (1 + r) * decay
+
+
 class Surface:
     """A Gaussian process on points z with one scale per column, over a plane in other points where there is one.
 
@@ -74,13 +83,11 @@ class Surface:
         self, theta: Theta, z: Float[ndarray, "point column"], other: Float[ndarray, "row column"] | None = None
     ) -> ndarray:
         """k between z and the `other` points (the rows of fit), without the plane."""
-        r, decay = self._far(theta, z, other)
-        return (1 + r + r**2 / 3) * decay
+        return _matern(*self._far(theta, z, other))
 
     def slope(self, theta: Theta, z: Float[ndarray, "point column"]) -> ndarray:
         """Twice ∂k/∂Σ_d w_d(…)² between z and the rows of fit."""
-        r, decay = self._far(theta, z)
-        return (-5 / 3) * (1 + r) * decay
+        return _steepness(*self._far(theta, z))
 
     def _far(self, theta: Theta, z: ndarray, other: ndarray | None = None) -> tuple[ndarray, ndarray]:
         """The distance r, and s²·exp(−r)."""
@@ -92,8 +99,8 @@ class Surface:
 
     def covariance(self, theta: Theta) -> tuple[ndarray, ndarray]:
         """Return k among the rows of fit, noise included, and the slope of `kernel`."""
-        r, decay = self._far(theta, self.z)
-        k, slope = (1 + r + r**2 / 3) * decay, (-5 / 3) * (1 + r) * decay
+        far = self._far(theta, self.z)
+        k, slope = _matern(*far), _steepness(*far)
         if self.gram is not None:
             k = k + np.exp(theta[-2]) * self.gram
         k[np.diag_indices_from(k)] += np.exp(theta[-1])

@@ -49,11 +49,10 @@ STUDIES = {
         {"parts_fidelity": "hundred", "parts_quality": "hundred_quality"},
         {"hundred": results_hundred.fidelity, "hundred_quality": results_hundred.winners},
     ),
-    "study_noise": Joined({"proxy_counts": "noise"}, {"noise": results_hundred.noise}),
-    "study_strategies": Joined(  # seven candidates become thirteen: 52 runs of a quarter cost what components do
-        {"strategies": "whose"},
-        {"whose": results_hundred.whose},
-        ("-p", "trained_rounds=[30, 14, 8]", "-p", "n_seeds=3", "-p", "larger_hidden=0"),
+    "study_noise": Joined(
+        {"proxy_counts": "noise"},
+        {"noise": results_hundred.noise},
+        ("-p", "counts=[28, 56, 112, 224]", "-p", "merged_seeds=0", "-p", "noise_seeds=12"),
     ),
 }
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qw
 
 from demix_nb.lab import larger
 from demix_nb.lab import train as doors
-from demix_nb.lab.jobs import Setting, read_record
+from demix_nb.lab.jobs import Setting, like_base, read_record
 from demix_nb.lab.larger import cancelling, grow, grown
 from demix_nb.store import Refusal
 
@@ -150,7 +150,7 @@ def test_copies_part_when_they_are_trained_only_with_noise(small_data, base, tmp
 
 def test_a_base_is_made_once_more_as_it_was(small_data, base, tmp_path):
     setting = Setting(TINY, "general", 0.5, 2560, 5e-3, 256, "cosine", base)
-    doors.train(larger.like_base(setting, "again", seed=0), tmp_path / "again", small_data)
-    doors.train(larger.like_base(setting, "other", seed=1), tmp_path / "other", small_data)
+    doors.train(like_base(setting, "again", seed=0), tmp_path / "again", small_data)
+    doors.train(like_base(setting, "other", seed=1), tmp_path / "other", small_data)
     keys = [read_record(folder)["key"] for folder in (base, tmp_path / "again", tmp_path / "other")]
     assert keys[0] == keys[1] != keys[2]

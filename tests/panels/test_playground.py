@@ -72,11 +72,11 @@ def words(panel):
 
 def test_a_hundred_candidates_are_there_within_seconds(monkeypatch):
     monkeypatch.setenv(STATIC, "1")
-    began = time.process_time()
+    began = time.perf_counter()
     playground = fixtures_panels.Playground(fixtures_panels.Crowd())
     for name in (*PANELS, "desk"):
         assert getattr(playground, name)().still
-    assert time.process_time() - began < 15, "three seconds of processor without checks of types"
+    assert time.perf_counter() - began < 15, "two on a free machine"
 
 
 def test_a_hundred_families_and_tasks_fit_on_a_page_too(monkeypatch):

@@ -299,7 +299,7 @@ def test_a_move_is_answered_within_a_frame(page):
         document.body.getBoundingClientRect();
         times.push(performance.now() - began);
       }
-      return times.sort((a, b) => a - b)[6]; // others on the machine are not the page's doing
+      return times.sort((a, b) => a - b)[30];
     }""")
     assert took < 16, f"{took:.1f} ms"
 
@@ -350,16 +350,16 @@ def test_a_mixed_score_can_be_dragged_and_is_had_within_a_frame(exact):
     asked = """to => [...Array(9)].map(() => {
       const began = performance.now(), found = drawn(SURFACES[1], desk.shares, to, new Set(), KNOWN.bounds);
       return [performance.now() - began, SURFACES[1].mean(found)];
-    }).sort((a, b) => a[0] - b[0])[0]"""
+    }).sort((a, b) => a[0] - b[0])[4]"""
     took, score = page.evaluate(asked, wanted)
     assert score == pytest.approx(wanted, abs=1e-3 * page.evaluate("SURFACES[1].scale"))
-    assert took < 50, f"{took:.1f} ms"
+    assert took < 16, f"{took:.1f} ms"
     moving = """() => [...Array(30)].map((_, turn) => {
       const began = performance.now();
       move(3, ((turn * 7) % 60) / 100);
       document.body.getBoundingClientRect();
       return performance.now() - began;
-    }).sort((a, b) => a - b)[3]"""
+    }).sort((a, b) => a - b)[15]"""
     took = page.evaluate(moving)
     assert took < 16, f"{took:.1f} ms"
 

@@ -4,7 +4,7 @@ import pandas as pd
 from conftest import REPOSITORY
 
 from demix_nb.figures.gallery import reader
-from demix_nb.running import results, results_hundred, results_map
+from demix_nb.running import results, results_map
 
 RESULTS = REPOSITORY / "data" / "results"
 
@@ -62,16 +62,6 @@ def test_a_base_counts_once_and_its_interval_is_student_s():
     both = pd.concat([bases, bases.assign(measure="rho_rank"), bases.assign(measure="error")])
     assert "| merged (DeMix) | 0.80 [0.55, 1.05] |" in results.by_base(both)
     assert results.over_bases(pd.Series([1.0, 2.0]), 1) == "1.5"
-
-
-def test_a_strategy_is_ahead_of_uniform_base_by_base():
-    wide = {"uniform": [0.0, 1.0, 5.0], "better": [-1.0, 0.0, 4.0]}  # bases differ more than strategies
-    rows = [(base, name, seed, 3.0, 2.0, level + 0.2 * seed)
-            for name, levels in wide.items() for base, level in enumerate(levels) for seed in (-1, 0, 1)]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["base", "strategy", "seed", "macro", "place", "level"]).set_index("base")
-    best, uniform = results_hundred.whose(table).splitlines()[2:]
-    assert best.startswith("| better | 3.0") and best.endswith("| 1.00 [1.00, 1.00] |") and uniform.endswith("| – |")
-    assert "| 2.00 [-4.57, 8.57] |" in uniform  # t of 2 degrees of freedom: 2 ± 4.303 · 2.646 / √3
 
 
 def test_every_kind_and_every_strategy_has_its_row():

@@ -44,10 +44,11 @@ SCENES = {  # what the notebook's cell does; how many files it leaves when it ha
     ),
 }
 CHILD = """
-import sys
+import signal, sys
 from pathlib import Path
 import pytest
 from fixtures_running import notebook, set_up
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as on a terminal, though whoever tests may be deaf to it (nohup)
 folder = Path(sys.argv[1])
 with pytest.MonkeyPatch.context() as patch:
     set_up(folder, patch, **{"01_first": notebook((folder / "cell").read_text())})
