@@ -1,4 +1,4 @@
-"""How models are made, in RESULTS.md: a component's last checkpoints averaged instead of annealed."""
+"""How models are made, in RESULTS.md: checkpoints averaged instead of annealed, large models grown from small ones."""
 
 from collections.abc import Callable
 
@@ -32,17 +32,32 @@ def levels(table: pd.DataFrame) -> str:
     return markdown(["models", *families, "mean"], rows)
 
 
+def growing(table: pd.DataFrame) -> str:
+    """Return how far orders of mixtures agree between sizes and ways of beginning, and what they cost, over bases."""
+    rows = []
+    for (proxy, references), mine in table.groupby([table.index, "references"], sort=False):
+        known = mine.groupby("measure")["value"]
+        cells = [over_bases(known.get_group(name), digits) for name, digits in MEASURES.items()]
+        rows.append([str(proxy), str(references), *cells, f"{mine['tokens'].mean() / 1e6:.2f} M"])
+    head = ["order of", "against large models from", "macro ρ", "ρ of the macro rank", "error", "large tokens"]
+    return markdown(head, rows)
+
+
 def sections(study: Read) -> list[str]:
     """Return what the study of how models are made found, as Markdown."""
     table = study("averaging")
     return [
-        "## Averaged instead of annealed",
+        "## Averaged instead of annealed, grown instead of begun",
         f"Profile `study`, {table['base'].nunique()} bases with seeds of their own, eight mixtures each; means with "
         "95 % intervals over bases (Student's t); held-out text. Merged and mixed proxies from components of a falling "
         "rate (cosine), a constant one, and a constant one whose last ten checkpoints are averaged; references of a "
         "falling rate (annealed) or made as the components are (alike). `demix-nb run study_making --profile study`",
         averaging(table),
         "![Schedules](figures/averaging.png)",
-        "What references made in each way score, bits per byte:",
-        levels(study("averaging_levels")),
+        "Large references: from a large base of random weights (own), from the small base grown, and grown from the "
+        "small model of each mixture for half of the tokens; the small ones' order and theirs:",
+        growing(study("growing")),
+        "What all of these models score, bits per byte:",
+        levels(pd.concat([study("averaging_levels"), study("growing_levels")])),
+        "![Growing](figures/growing.png)",
     ]

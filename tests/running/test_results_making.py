@@ -24,9 +24,12 @@ def test_every_kind_schedule_and_judge_has_its_row_with_students_interval():
     assert error == with_interval(*student(mine), digits=3) and len(mine) >= 3
 
 
-def test_levels_of_every_way_are_there():
-    levels = read("averaging_levels")
+def test_orders_and_levels_of_every_way_are_there():
+    growing, levels = read("growing"), read("averaging_levels")
+    rows = cells(results_making.growing(growing))
+    assert {tuple(row[:2]) for row in rows} == set(zip(growing.index, growing["references"], strict=True))
     rows = cells(results_making.levels(levels))
     assert [row[0] for row in rows] == list(dict.fromkeys(levels.index))
-    means = levels.loc[rows[0][0]].groupby("base")["value"].mean()
+    way = rows[0][0]
+    means = levels.loc[way].groupby("base")["value"].mean()
     assert float(rows[0][-1].split()[0]) == pytest.approx(means.mean(), abs=6e-4)
