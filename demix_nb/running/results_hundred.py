@@ -71,7 +71,7 @@ def sections(study: Read) -> list[str]:
         "The laptop's thirteen candidates divided by topic into a hundred parts, and about equal tokens spent in three "
         "ways: a component for each whole candidate, a component for each part, short runs on mixtures of parts. "
         "Levels are in standard deviations of the thirteen candidates' references. "
-        "`python -m tests.benchmarks.bases --study study_hundred study_noise --bases 0 --out data/results/study`",
+        "`python -m tests.benchmarks.bases --study study_hundred study_noise --out data/results/study`",
         fidelity(study("hundred")),
         "Winners of each way, really trained:",
         winners(study("hundred_quality")),

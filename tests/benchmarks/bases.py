@@ -52,7 +52,7 @@ STUDIES = {
     "study_noise": Joined(
         {"proxy_counts": "noise"},
         {"noise": results_hundred.noise},
-        ("-p", "counts=[28, 56, 112, 224]", "-p", "merged_seeds=0", "-p", "noise_seeds=12"),
+        ("-p", "counts=[28, 56, 112, 224, 448]", "-p", "merged_seeds=0"),
     ),
 }
 
