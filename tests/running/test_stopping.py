@@ -44,17 +44,24 @@ SCENES = {  # what the notebook's cell does; how many files it leaves when it ha
     ),
 }
 CHILD = """
-import signal, sys
+import sys
 from pathlib import Path
 import pytest
 from fixtures_running import notebook, set_up
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as on a terminal, though whoever tests may be deaf to it (nohup)
 folder = Path(sys.argv[1])
 with pytest.MonkeyPatch.context() as patch:
     set_up(folder, patch, **{"01_first": notebook((folder / "cell").read_text())})
     from demix_nb.__main__ import main
     sys.exit(main(["run", "--profile", "small", *sys.argv[2:]]))
 """
+
+
+@pytest.fixture(autouse=True)
+def heard():
+    """Commands hear a closing terminal, though whoever tests may be deaf to it (nohup)."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def start(folder, cell="1", *arguments):
