@@ -4,9 +4,8 @@ Laid one behind the other, each times its part of the run, the phases' mixtures 
 every phase. Searches, predictors and proxies so need not know of phases: `Phased` is a region of such mixtures, and
 `steps` are components of them, of which each takes the base where its candidate led in one phase alone. A merge of
 these adds up what the phases' mixtures do to the base in turn, with what a candidate does in a later phase taken to be
-the same wherever it begins. That is too simple where phases warm up anew: what is read last counts for more, and steps
-say that it counts for less; components trained from the merge of the first phase get the largest change right, on the
-one base that was measured (LOG, 2026-11-27).
+the same wherever it begins. That is wrong where phases warm up anew: what is read last counts for more, and steps say
+that it counts for less; components trained from the merge of the first phase know it (RESULTS).
 
 Sources: the nearest mixture that obeys both kinds of bounds: Dykstra's projections with Bregman distances (Bauschke &
 Lewis 2000). The approximation is ours, of first order in the updates.

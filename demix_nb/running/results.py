@@ -163,6 +163,12 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
         "on with 95 % intervals over bases (Student's t). `python -m tests.benchmarks.bases --out data/results/laptop`",
         won(laptop("verdict")),
         by_base(laptop("bases")),
+        "## Two phases",
+        "Same bases: runs that go on with another mixture half-way, really trained, and what proxies say of them: "
+        "steps have half-way checkpoints of the components, the last rows components trained from the merge of the "
+        "first phase. "
+        "`python -m tests.benchmarks.phases RUN RUN RUN --out data/results/laptop`",
+        results_making.phases(laptop("two_phases")),
         "## What predicts from few runs",
         "Public tables of really trained runs, six tasks of each, five draws with test sets of their own: ρ / regret "
         "of the predicted best in standard deviations. "

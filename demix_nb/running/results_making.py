@@ -43,6 +43,18 @@ def growing(table: pd.DataFrame) -> str:
     return markdown(head, rows)
 
 
+def phases(table: pd.DataFrame) -> str:
+    """Return what proxies make of runs in two phases, means over bases.
+
+    ρ of what changes where the phases change places is of all families and pairs of a base together.
+    """
+    rows = []
+    for (looks, kind), mine in table[table["looks"] != "reference"].groupby(["looks", "kind"], sort=False):
+        turned = "cannot tell" if mine["order"].isna().all() else over_bases(mine["order"], 2)
+        rows.append([looks, kind, over_bases(mine["rho"], 2), over_bases(mine["error"], 3), turned])
+    return markdown(["looks at", "kind", "ρ, mean of the families", "error", "ρ where phases change places"], rows)
+
+
 def sections(study: Read) -> list[str]:
     """Return what the study of how models are made found, as Markdown."""
     table = study("averaging")

@@ -33,3 +33,12 @@ def test_orders_and_levels_of_every_way_are_there():
     way = rows[0][0]
     means = levels.loc[way].groupby("base")["value"].mean()
     assert float(rows[0][-1].split()[0]) == pytest.approx(means.mean(), abs=6e-4)
+
+
+def test_every_proxy_of_two_phases_has_its_row_and_what_sees_no_phase_says_so():
+    table = reader(REPOSITORY / "data" / "results" / "laptop")("two_phases")
+    rows = cells(results_making.phases(table))
+    assert [tuple(row[:2]) for row in rows] == list(dict.fromkeys(zip(table["looks"], table["kind"], strict=True)))[1:]
+    assert [row[4] == "cannot tell" for row in rows] == [row[0] == "mean of both phases" for row in rows]
+    mine = table[(table["looks"] == rows[-1][0]) & (table["kind"] == rows[-1][1])]
+    assert rows[-1][3] == with_interval(*student(mine["error"]), digits=3)
