@@ -78,6 +78,15 @@ function standing() {
 
 // --- how it leaves the page, and comes back
 
+/** Shares in whole steps that sum to 1, by largest remainder. */
+function whole(shares, step) {
+  const total = sum(shares), steps = shares.map((share) => share / total / step);
+  const floors = steps.map((value) => Math.floor(value + 1e-9));
+  const order = steps.map((value, i) => [value - floors[i], i]).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
+  for (const [, i] of order.slice(0, Math.round(1 / step) - sum(floors))) floors[i] += 1;
+  return floors.map((value) => value * step);
+}
+
 function fragment() {
   const steps = whole(desk.shares, 1e-6);
   return KNOWN.candidates.map((name, i) => `${encodeURIComponent(name)}=${+steps[i].toFixed(6)}`).join("&");

@@ -226,26 +226,30 @@ class Surface {
  * Where what is wanted cannot be had, the nearest to it that was met.
  */
 function drawn(surface, shares, wanted, locked, bounds) {
-  const held = pinned(bounds, [...locked].map((j) => [j, shares[j]])), close = (surface.close ?? DRAWN) * surface.scale;
+  const held = pinned(bounds, [...locked].map((j) => [j, shares[j]])), close = DRAWN * surface.scale;
+  if (surface.drawn) return surface.drawn(shares, wanted, held);
   const from = shares.map((share) => Math.max(share, FLOOR)), start = surface.mean(shares) - wanted;
   let best = shares, miss = Math.abs(start), slopes = surface.gradient(shares), here = shares, tries = 0;
-  const more = () => tries < (surface.tries ?? TRIES);
+  const more = () => tries < TRIES, missed = (there) => (tries++, surface.mean(there) - wanted);
   for (let turn = 0; turn < TURNS && more(); turn++) {
-    const along = (by) => {
-      const powers = slopes.map((slope) => by * slope), top = Math.max(...powers);
-      const there = nearest(from.map((share, i) => share * Math.exp(powers[i] - top)), held);
-      tries += 1;
-      return [there, surface.mean(there) - wanted];
-    };
-    const [found, gap] = root(along, slopes, from, start, close, more);
+    const [found, gap] = root(tilting(from, slopes, held, missed), slopes, from, start, close, more);
     const apart = Math.max(...found.map((share, i) => Math.abs(share - here[i])));
     if (Math.abs(gap) < Math.max(miss, close)) [best, miss] = [found, Math.abs(gap)];
-    if (apart < (surface.still ?? 1e-6)) break;
+    if (apart < 1e-6) break;
     here = found;
     const fresh = surface.gradient(found);
     slopes = slopes.map((slope, i) => (slope + fresh[i]) / 2);
   }
   return best;
+}
+
+/** λ → nearest(p·exp(λ·slopes)) within bounds, and its gap. */
+function tilting(from, slopes, bounds, gap) {
+  return (by) => {
+    const powers = slopes.map((slope) => by * slope), top = Math.max(...powers);
+    const there = nearest(from.map((share, i) => share * Math.exp(powers[i] - top)), bounds);
+    return [there, gap(there)];
+  };
 }
 
 /** What `along(λ)`, [mixture, gap], is where its gap is closed: Illinois steps from a bracket, else the nearest. */
@@ -287,13 +291,4 @@ function place(scores, among, higher) {
     });
   });
   return 1 + macro.slice(0, -1).filter((rank) => rank < macro.at(-1)).length;
-}
-
-/** Shares in whole steps that sum to 1, by largest remainder. */
-function whole(shares, step) {
-  const total = sum(shares), steps = shares.map((share) => share / total / step);
-  const floors = steps.map((value) => Math.floor(value + 1e-9));
-  const order = steps.map((value, i) => [value - floors[i], i]).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
-  for (const [, i] of order.slice(0, Math.round(1 / step) - sum(floors))) floors[i] += 1;
-  return floors.map((value) => value * step);
 }
