@@ -138,6 +138,7 @@ TABLES = {  # name of a table → what it must hold; a name that is not here is 
     "won": "verdict",
     "verdict": "verdict",
     "bases": "bases",
+    "whose": "winners",
     "regimes": "regimes",
     "exports": "exports",
     "asked_mixtures": "mixtures",

@@ -7,6 +7,21 @@ import pandas as pd
 from demix_nb.running.results_map import markdown, over_bases
 
 
+def whose(strategies: pd.DataFrame) -> str:
+    """Return every strategy's trained winners as means over bases, a base by the mean of its seeds, the best first.
+
+    `ahead of uniform`: the difference of the two levels base by base, so that what a base does to both cancels.
+    """
+    means = strategies.groupby(["base", "strategy"])[["macro", "place", "level"]].mean()
+    ahead = means["level"].xs("uniform", level="strategy").sub(means["level"])  # aligned by base
+    rows = []
+    for name in means["level"].groupby("strategy").mean().sort_values().index:
+        own = means.xs(name, level="strategy")
+        cells = [over_bases(own[column], digits) for column, digits in (("macro", 1), ("place", 1), ("level", 2))]
+        rows.append([name, *cells, "–" if name == "uniform" else over_bases(ahead.xs(name, level="strategy"), 2)])
+    return markdown(["strategy", "macro rank", "place", "level", "ahead of uniform"], rows)
+
+
 def fidelity(table: pd.DataFrame) -> str:
     """Return how well each way to spend tokens orders trained mixtures, means over bases."""
     rows = []

@@ -54,6 +54,24 @@ STUDIES = {
         {"noise": results_hundred.noise},
         ("-p", "counts=[28, 56, 112, 224, 448]", "-p", "merged_seeds=0"),
     ),
+    "study_strategies": Joined(  # thirteen candidates instead of seven: 52 runs of a quarter cost what components do
+        {"strategies": "whose"},
+        {"whose": results_hundred.whose},
+        (
+            "-p",
+            "trained_rounds=[30, 14, 8]",
+            "-p",
+            "n_seeds=3",
+            "-p",
+            "larger_hidden=0",
+            "-p",
+            "component_budgets=[]",
+            "-p",
+            "betas=[]",
+            "-p",
+            "rates=[]",
+        ),
+    ),
 }
 
 

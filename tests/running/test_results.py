@@ -4,7 +4,7 @@ import pandas as pd
 from conftest import REPOSITORY
 
 from demix_nb.figures.gallery import reader
-from demix_nb.running import results, results_map
+from demix_nb.running import results, results_answers, results_hundred, results_map
 
 RESULTS = REPOSITORY / "data" / "results"
 
@@ -62,6 +62,32 @@ def test_a_base_counts_once_and_its_interval_is_student_s():
     both = pd.concat([bases, bases.assign(measure="rho_rank"), bases.assign(measure="error")])
     assert "| merged (DeMix) | 0.80 [0.55, 1.05] |" in results.by_base(both)
     assert results.over_bases(pd.Series([1.0, 2.0]), 1) == "1.5"
+
+
+def test_a_strategy_is_ahead_of_uniform_base_by_base():
+    wide = {"uniform": [0.0, 1.0, 5.0], "better": [-1.0, 0.0, 4.0]}  # bases differ more than strategies
+    rows = [(base, name, seed, 3.0, 2.0, level + 0.2 * seed)
+            for name, levels in wide.items() for base, level in enumerate(levels) for seed in (-1, 0, 1)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["base", "strategy", "seed", "macro", "place", "level"]).set_index("base")
+    best, uniform = results_hundred.whose(table).splitlines()[2:]
+    assert best.startswith("| better | 3.0") and best.endswith("| 1.00 [1.00, 1.00] |") and uniform.endswith("| – |")
+    assert "| 2.00 [-4.57, 8.57] |" in uniform  # t of 2 degrees of freedom: 2 ± 4.303 · 2.646 / √3
+
+
+def test_an_answer_is_told_by_region_and_by_runs():
+    rows = [("free", "tied", None, 0.95, 200), ("free", "size", None, 301.4, 200), ("caps", "tied", None, 0.9, 200),
+            ("free", "asked", 24, 1.5, 40), ("free", "random", 24, 2.5, 40), ("big", "random", 32, 0.5, 6)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["region", "measure", "runs", "value", "seeds"]).set_index("region")
+    table = table.assign(low=table["value"] - 0.25, high=table["value"] + 0.25)
+    planted = results_answers.planted(table).splitlines()
+    assert planted[0] == "| what | of | free | caps |"
+    assert "| 200 to 200 | 0.950 [0.700, 1.200] | 0.900 [0.650, 1.150] |" in planted[2]
+    assert planted[3].endswith("| 301 [301, 302] | – |") and len(planted) == 4, "what was not measured has no row"
+    asked = results_answers.asked(table).splitlines()
+    assert (
+        asked[0].endswith("| asked | random |") and asked[2] == "| free | 24 | 1.50 [1.25, 1.75] | 2.50 [2.25, 2.75] |"
+    )
+    assert asked[3] == "| big | 32 | – | 0.50 [0.25, 0.75] |"
 
 
 def test_every_kind_and_every_strategy_has_its_row():
