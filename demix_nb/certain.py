@@ -42,6 +42,20 @@ class Sure:
             raise Refusal(f"there is no tied set to take {rule!r} of: {self.why}; leave tied_rule empty")
         return self.found.choose(rule, baseline)
 
+    def ties(self, asked: pd.DataFrame, taken: str = "") -> pd.DataFrame:
+        """Return which mixtures that the set was told of are in it: mixture → kind, tied; no rows where none is known.
+
+        `asked`: kind and mixture → shares; `taken`: what `choose` took of the set since.
+        """
+        if self.found is None:
+            asked = asked.iloc[:0]
+        inside = np.zeros((0, 0)) if self.found is None else self.found.mixtures[list(asked)].to_numpy()
+        tied = [name == ("named", taken) or bool(np.isclose(inside, row, atol=1e-9).all(axis=1).any())
+                for name, row in zip(asked.index, asked.to_numpy(), strict=True)]  # fmt: skip
+        return (
+            pd.DataFrame({"tied": tied}, asked.index, dtype=bool).rename_axis(["kind", "mixture"]).reset_index("kind")
+        )
+
 
 @dataclass(frozen=True)
 class Certain(Facts):
@@ -103,13 +117,22 @@ class Certain(Facts):
         return calibrated(predictor, found.only(list(predictor.tasks.index)), rng=rng)
 
     def certain(
-        self, predictor, region: Region, found: Scored, answer: pd.Series, noise: float | None, *, rng
+        self,
+        predictor,
+        region: Region,
+        found: Scored,
+        answer: pd.Series,
+        noise: float | None,
+        *,
+        also: pd.DataFrame | None = None,
+        rng,
     ) -> "Sure":
         """Return how far the answer's shares may be moved, and what each bound that it meets costs (`Sure`).
 
-        Both are of the objective, of the rank of the level, and of mixtures that keep the guardrails; without rows, and
-        with the reason, where nobody knows a seed's `noise` or the predictor how sure it is, and where an objective
-        values a mixture by others.
+        `also`: mixtures that the set shall be asked of (`Sure.ties`), whatever they are called. Both are of the
+        objective, of the rank of the level, and of mixtures that keep the guardrails; without rows, and with the
+        reason, where nobody knows a seed's `noise` or the predictor how sure it is, and where an objective values a
+        mixture by others.
         """
         from demix_nb import goals, prices, tied
 
@@ -123,7 +146,10 @@ class Certain(Facts):
             return Sure(None, tied.none(), prices.none(), why)
         rails = self._rails(predictor) if self.file.guardrails else None
         keep = None if rails is None else rails.keep
-        ties = tied.tied(predictor, region, by, noise, rng=rng, also=answer.to_frame("answer").T, keep=keep)
+        asked = pd.concat([answer.to_frame("answer").T, also])
+        asked = asked.set_axis([f"a{number}" for number in range(len(asked))])[region.candidates]
+        asked = asked[region.holds(asked)]
+        ties = tied.tied(predictor, region, by, noise, rng=rng, also=asked, keep=keep)
         here, priced = prices.prices(predictor, region, by, answer, rng=rng, rails=rails)
         kept = rails is None or rails.keep(here.to_frame("it").T, within=prices.BINDS).item()
         why = "" if kept else "the answer does not keep the guardrails, nor does what lies downhill of it"

@@ -124,3 +124,20 @@ def worth(found: pd.Series) -> str:
 
 def _deviation(values: Float[ndarray, "..."]) -> Float[ndarray, "..."] | float:
     return values.std(axis=-1, ddof=1)
+
+
+def held(ties: pd.DataFrame, trained: Scored, runs: pd.DataFrame, references: Scored) -> str:
+    """Return whether the tied set holds the really trained best of all that was trained, in words.
+
+    `ties`: mixture → kind (named, reference) and whether it is `tied` (`Sure.ties`); `runs`: model → strategy, the name
+    of its mixture. Best is the least level among the references, a mixture's the mean of its runs.
+    """
+    missing = {"set is known": ties, "model was trained here": trained, "references are there": references}
+    if none := [what for what, there in missing.items() if not len(there)]:
+        return f"not known: no {none[0]}"
+    own = trained.level(references).groupby(runs["strategy"]).mean()
+    levels = pd.concat({"named": own, "reference": references.level(references)}).dropna()
+    kind, best = levels.idxmin()
+    inside = ties.loc[ties["kind"] == kind, "tied"][best]
+    who = best if kind == "named" else f"reference {best}"
+    return f"{'yes' if inside else 'NO'}: of {len(levels)} it is {who}, at level {levels.min():.2f}"

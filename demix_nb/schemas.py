@@ -63,6 +63,7 @@ SCHEMAS = {
     "bases": Schema("base", {"proxy": "str", "budget": "float", "measure": "str", "value": "float"}, unique=False),
     "winners": Schema("model", {"base": "int", "strategy": "str", "seed": "int", "level": "float"}, unique=False),
     "tied": Schema("candidate", {"share": "float", "low": "float", "high": "float"}),
+    "ties": Schema("mixture", {"kind": "str", "tied": "bool"}, unique=False),
     "prices": Schema("bound", {"gain": "float", "low": "float", "high": "float"}),
     "calibration": Schema("task", {"nominal": "float", "covered": "float", "low": "float", "high": "float"}),
     "regimes": Schema(
@@ -143,6 +144,7 @@ TABLES = {  # name of a table → what it must hold; a name that is not here is 
     "exports": "exports",
     "asked_mixtures": "mixtures",
     "tied": "tied",
+    "ties": "ties",
     "prices": "prices",
     "calibration": "calibration",
     "strategies": "quality",

@@ -3,8 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import REPOSITORY
 
 from demix_nb import headroom
+from demix_nb.study import Study
+
+RESULTS = REPOSITORY / "data" / "results" / "laptop"
 
 
 def test_headroom_by_hand():
@@ -58,3 +62,21 @@ def test_under_two_there_is_nothing_to_find():
     assert told(5.0, 3.0, 8.0) == "something to find: 5.0 [3.0, 8.0] seed noises ahead of the baseline"
     assert told(3.0, 1.0, 8.0).endswith("ahead of the baseline, perhaps under 2")
     assert told(3.0, np.nan, np.nan) == "something to find: 3.0 seed noises ahead of the baseline, perhaps under 2"
+
+
+def test_the_really_trained_best_is_said_to_be_in_the_set_or_not():
+    study = Study.open(RESULTS, given=RESULTS)
+    references = study.references.only(study.ranked.index)
+    order = references.level(references).sort_values()
+    kinds, names = ["named"] + ["reference"] * len(references), ["mine", *references.names]
+    for row, kind, who in ((0, "named", "mine"), (-1, "reference", f"reference {order.index[0]}")):
+        trained = references.of([order.index[row]])
+        runs = pd.DataFrame({"strategy": ["mine"], "seed": [0]}, trained.names)
+        for inside, word in ((True, "yes"), (False, "NO")):
+            told = [(one == kind) == inside for one in kinds]
+            ties = pd.DataFrame({"kind": kinds, "tied": told}, pd.Index(names, name="mixture"))
+            said = headroom.held(ties, trained, runs, references)
+            assert said == f"{word}: of {len(references) + 1} it is {who}, at level {order.iloc[0]:.2f}"
+    assert headroom.held(ties.iloc[:0], trained, runs, references) == "not known: no set is known"
+    assert headroom.held(ties, trained.take([]), runs, references) == "not known: no model was trained here"
+    assert headroom.held(ties, trained, runs, references.take([])) == "not known: no references are there"

@@ -142,6 +142,21 @@ def test_ties_and_prices_are_of_the_objective(fitted):
     np.testing.assert_allclose(10 * math.prices["gain"], tenfold.prices["gain"], rtol=0.02)
 
 
+def test_a_set_is_asked_of_mixtures_that_may_be_called_alike_or_break_a_bound(fitted):
+    study, proxies, region, sure = fitted
+    allowed = region.draw(2, rng=np.random.default_rng(4))
+    known = pd.concat({"named": study.plain, "reference": allowed.set_axis(["uniform", "natural"])})
+    given = (sure, region, proxies, uniform(study.candidates), 50.0)  # a noise at which all is as good
+    told = study.certain(*given, also=known, rng=np.random.default_rng(1))
+    ties = told.ties(known)
+    assert ties.query("kind == 'reference'")["tied"].all()
+    assert list(ties.query("kind == 'named'")["tied"]) == list(region.holds(study.plain)), "what breaks a bound is not"
+    outside = study.plain.index[~region.holds(study.plain)][0]
+    assert told.ties(known, taken=outside).query("kind == 'named'").loc[outside, "tied"]
+    none = study.certain(sure, region, proxies, given[3], None, also=known, rng=np.random.default_rng(1))
+    assert not len(none.ties(known)) and list(none.ties(known)) == ["kind", "tied"]
+
+
 def test_what_cannot_be_told_says_why(fitted):
     study, proxies, region, sure = fitted
     unsure = PREDICTORS["ridge"].new(rng=np.random.default_rng(0)).fit(proxies)
