@@ -204,3 +204,10 @@ class Facts(Tables):
     def read_mixtures(self, path: str | Path) -> tuple[pd.DataFrame, list[str]]:
         """Read mixtures of these candidates as people have them (`reading.mixtures`): a table, and notes of repairs."""
         return reading.mixtures(path, self.candidates, folders=self.file.folders)
+
+    def held(self, trained: Scored, runs: pd.DataFrame) -> str:
+        """Return whether the tied set holds the best of what was really trained, in words (`headroom.held`)."""
+        from demix_nb import headroom
+
+        ranked = self.ranked.index
+        return headroom.held(self["ties"], trained.only(ranked), runs, self.references.only(ranked))

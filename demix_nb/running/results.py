@@ -15,7 +15,7 @@ from demix_nb.figures.gallery import reader
 from demix_nb.figures.pipeline import kind_label
 from demix_nb.headroom import WORTH
 from demix_nb.intervals import with_interval
-from demix_nb.running import results_hundred, results_making, results_map, results_text
+from demix_nb.running import results_answers, results_hundred, results_making, results_map, results_text
 from demix_nb.running.results_map import markdown, over_bases
 from demix_nb.store import atomic
 
@@ -163,12 +163,18 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
         "on with 95 % intervals over bases (Student's t). `python -m tests.benchmarks.bases --out data/results/laptop`",
         won(laptop("verdict")),
         by_base(laptop("bases")),
+        "## Whose mixture is best where there is something to find",
+        "Same bases: every strategy's winner of three seeds, really trained; searches cost as many training tokens as "
+        "the components, 24 more references for `mended` and `fused mixed`. Levels as above. "
+        "`python -m tests.benchmarks.bases --study study_strategies --out data/results/laptop`",
+        results_hundred.whose(laptop("whose")),
         "## Two phases",
         "Same bases: runs that go on with another mixture half-way, really trained, and what proxies say of them: "
         "steps have half-way checkpoints of the components, the last rows components trained from the merge of the "
         "first phase. "
         "`python -m tests.benchmarks.phases RUN RUN RUN --out data/results/laptop`",
         results_making.phases(laptop("two_phases")),
+        *results_answers.sections(top("answers")),
         "## What predicts from few runs",
         "Public tables of really trained runs, six tasks of each, five draws with test sets of their own: ρ / regret "
         "of the predicted best in standard deviations. "

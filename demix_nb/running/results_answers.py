@@ -30,8 +30,9 @@ def planted(table: pd.DataFrame) -> str:
     for measure in own["measure"].unique():
         (text, digits), mine = MEASURES[measure], own[own["measure"] == measure]
         cells = [told(mine.loc[region], digits) if region in mine.index else "–" for region in regions]
-        rows.append([text, f"{mine['seeds'].min():.0f} to {mine['seeds'].max():.0f}", *cells])
-    return markdown(["what", "of", *regions], rows)
+        least, most = mine["seeds"].min(), mine["seeds"].max()
+        rows.append([text, f"{least:.0f}" if least == most else f"{least:.0f} to {most:.0f}", *cells])
+    return markdown(["what", "cases", *regions], rows)
 
 
 def asked(table: pd.DataFrame) -> str:

@@ -80,8 +80,8 @@ def test_an_answer_is_told_by_region_and_by_runs():
     table = pd.DataFrame(rows, columns=["region", "measure", "runs", "value", "seeds"]).set_index("region")
     table = table.assign(low=table["value"] - 0.25, high=table["value"] + 0.25)
     planted = results_answers.planted(table).splitlines()
-    assert planted[0] == "| what | of | free | caps |"
-    assert "| 200 to 200 | 0.950 [0.700, 1.200] | 0.900 [0.650, 1.150] |" in planted[2]
+    assert planted[0] == "| what | cases | free | caps |"
+    assert "| 200 | 0.950 [0.700, 1.200] | 0.900 [0.650, 1.150] |" in planted[2]
     assert planted[3].endswith("| 301 [301, 302] | – |") and len(planted) == 4, "what was not measured has no row"
     asked = results_answers.asked(table).splitlines()
     assert (
