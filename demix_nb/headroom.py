@@ -130,9 +130,11 @@ def held(ties: pd.DataFrame, trained: Scored, runs: pd.DataFrame, references: Sc
     """Return whether the tied set holds the really trained best of all that was trained, in words.
 
     `ties`: mixture → kind (named, reference) and whether it is `tied` (`Sure.ties`); `runs`: model → strategy, the name
-    of its mixture. Best is the least level among the references, a mixture's the mean of its runs.
+    of its mixture. Best is the least level among the references, a mixture's the mean of its runs; not known of fewer
+    than 3 references, or where all are alike.
     """
-    missing = {"set is known": ties, "model was trained here": trained, "references are there": references}
+    told = references if scale(references, references.take([])) is references else []
+    missing = {"set is known": ties, "model was trained here": trained, "references tell a level": told}
     if none := [what for what, there in missing.items() if not len(there)]:
         return f"not known: no {none[0]}"
     own = trained.level(references).groupby(runs["strategy"]).mean()

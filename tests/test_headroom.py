@@ -6,6 +6,7 @@ import pytest
 from conftest import REPOSITORY
 
 from demix_nb import headroom
+from demix_nb.scored import Scored
 from demix_nb.study import Study
 
 RESULTS = REPOSITORY / "data" / "results" / "laptop"
@@ -79,4 +80,6 @@ def test_the_really_trained_best_is_said_to_be_in_the_set_or_not():
             assert said == f"{word}: of {len(references) + 1} it is {who}, at level {order.iloc[0]:.2f}"
     assert headroom.held(ties.iloc[:0], trained, runs, references) == "not known: no set is known"
     assert headroom.held(ties, trained.take([]), runs, references) == "not known: no model was trained here"
-    assert headroom.held(ties, trained, runs, references.take([])) == "not known: no references are there"
+    alike = Scored(references.mixtures, 0 * references.scores + 1, references.tasks)
+    for few in (references.take([]), references.take([0, 1]), alike):
+        assert headroom.held(ties, trained, runs, few) == "not known: no references tell a level"

@@ -45,8 +45,9 @@ class Blend {
     for (let turn = 0; turn < TANGENTS; turn++) {
       const [at, rest, slopes] = [here, gap, this.gradient(here)];
       const plane = (there) => rest + sum(slopes.map((slope, i) => slope * (there[i] - at[i])));
-      const along = tilting(from, slopes, bounds, plane);
-      [here] = root(along, slopes, from, plane(from), DRAWN * this.scale, () => true);
+      let tries = 0;
+      const along = tilting(from, slopes, bounds, plane), more = () => tries++ < TRIES;
+      [here] = root(along, slopes, from, plane(from), DRAWN * this.scale, more);
       gap = this.mean(here) - wanted;
       if (Math.abs(gap) < Math.max(miss, DRAWN * this.scale)) [best, miss] = [here, Math.abs(gap)];
       if (Math.max(...here.map((share, i) => Math.abs(share - at[i]))) < STILL) break;
