@@ -122,10 +122,6 @@ def worth(found: pd.Series) -> str:
     return f"something to find: {told}" + ("" if found["low"] >= WORTH else f", perhaps under {WORTH:g}")
 
 
-def _deviation(values: Float[ndarray, "..."]) -> Float[ndarray, "..."] | float:
-    return values.std(axis=-1, ddof=1)
-
-
 def held(ties: pd.DataFrame, trained: Scored, runs: pd.DataFrame, references: Scored) -> str:
     """Return whether the tied set holds the really trained best of all that was trained, in words.
 
@@ -143,3 +139,7 @@ def held(ties: pd.DataFrame, trained: Scored, runs: pd.DataFrame, references: Sc
     inside = ties.loc[ties["kind"] == kind, "tied"][best]
     who = best if kind == "named" else f"reference {best}"
     return f"{'yes' if inside else 'NO'}: of {len(levels)} it is {who}, at level {levels.min():.2f}"
+
+
+def _deviation(values: Float[ndarray, "..."]) -> Float[ndarray, "..."] | float:
+    return values.std(axis=-1, ddof=1)
