@@ -36,7 +36,7 @@ TWO_THREADS = 100
 class Joined:
     """A study on every base. `tables`: what it writes → what all bases' together are called; `page`: how each is told.
 
-    `told`: what it is told on the command line.
+    `told`: parameters, as the command line has them.
     """
 
     tables: Mapping[str, str]
@@ -52,25 +52,12 @@ STUDIES = {
     "study_noise": Joined(
         {"proxy_counts": "noise"},
         {"noise": results_hundred.noise},
-        ("-p", "counts=[28, 56, 112, 224, 448]", "-p", "merged_seeds=0"),
+        ("counts=[28, 56, 112, 224, 448]", "merged_seeds=0"),
     ),
     "study_strategies": Joined(  # thirteen candidates instead of seven: 52 runs of a quarter cost what components do
         {"strategies": "whose"},
         {"whose": results_hundred.whose},
-        (
-            "-p",
-            "trained_rounds=[30, 14, 8]",
-            "-p",
-            "n_seeds=3",
-            "-p",
-            "larger_hidden=0",
-            "-p",
-            "component_budgets=[]",
-            "-p",
-            "betas=[]",
-            "-p",
-            "rates=[]",
-        ),
+        ("trained_rounds=[30, 14, 8]", "n_seeds=3", "larger_hidden=0", "component_budgets=[]", "betas=[]", "rates=[]"),
     ),
 }
 
@@ -120,7 +107,8 @@ def main() -> None:
     args = parser.parse_args()
     runs = {base + TWO_THREADS * (threads - 1): (base, threads) for threads in args.threads for base in args.bases}
     for name in args.study:
-        tables = {number: run(args.folder, *one, [name, *STUDIES[name].told]) for number, one in runs.items()}
+        told = [part for option in STUDIES[name].told for part in ("-p", option)]
+        tables = {number: run(args.folder, *one, [name, *told]) for number, one in runs.items()}
         found = joined(name, tables)
         for called, table in found.items():
             if args.out:
