@@ -1,10 +1,10 @@
-"""What to score next, when scoring is dear: one batch at a time, until no more is to be gained than a seed changes.
+"""What to score next, when scoring is dear: one batch at a time, until a seed may change as much as is to be gained.
 
 While little is known the most telling mixtures are those farthest from all others. Then surfaces are drawn that agree
 with what was scored, and a batch is chosen by what it may gain together: the first mixture has the largest expected
 improvement on the best so far, each next the largest on what the batch has already, surface by surface, so that no two
-ask the same question. What the whole batch may gain is a number in the objective's unit; where it is less than a seed's
-noise, asking on is paying for luck, and the search ends.
+ask the same question. What the whole batch may gain is a number in the objective's unit; where it is less than twice a
+seed's noise, asking on is paying for luck, and the search ends (`enough`).
 
 Sources: expected improvement: Jones, Schonlau & Welch (1998); batches chosen greedily under draws: Wilson, Hutter &
 Deisenroth, Maximizing acquisition functions (2018). Gonzalez et al. (2016) penalise neighbours of what is in the batch
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from demix_nb.decide import Search, best, drawn, level, telling, winner
+from demix_nb.headroom import WORTH
 from demix_nb.scored import Scored
 
 SIZES = (8,) * 20  # mixtures at a time, rounds at most; the numbers are ours
@@ -29,13 +30,13 @@ def improve(
     """Ask for a few mixtures at a time: spread out first, then what may improve most; the answer as `rule` takes it.
 
     `sizes`: mixtures per round, at most so many rounds. `noise`: the standard deviation of a level that a seed makes;
-    below it a round is not asked. `start`: scored before.
+    where a round promises too little beside it (`enough`) it is not asked. `start`: scored before.
     """
     seen = Scored.none(tasks) if start is None else start
     for turn, n in enumerate(sizes, start=1):
         fresh = region.pool(pool, how="dirichlet", rng=rng, prefix=f"r{turn}-")
         asked, gain = ask(predictor, fresh, seen, n, rng=rng)
-        if gain < noise:
+        if enough(gain, noise):
             break
         seen += yield asked
     predictor.fit(seen)
@@ -61,6 +62,14 @@ def ask(
         return telling(pool, known, n), np.inf
     predictor.fit(seen)
     return batch(predictor, pool, seen, n, rng=rng, waiting=waiting)
+
+
+def enough(gain: float, noise: float) -> bool:
+    """Return whether to stop: a batch may gain less than `WORTH` times a seed's noise, both of a level.
+
+    As little as there is nothing to find for. Never where the noise is not known (NaN).
+    """
+    return bool(gain < WORTH * noise)
 
 
 def batch(

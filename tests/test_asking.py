@@ -54,6 +54,11 @@ def test_a_batch_asks_no_question_twice_and_stays_in_the_region():
     assert BOUNDED.holds(answer.to_frame("it").T).all()
 
 
+def test_enough_is_less_than_one_run_shows():
+    assert asking.enough(1.9, 1.0) and not asking.enough(2.1, 1.0)
+    assert not asking.enough(0.0, np.nan) and not asking.enough(np.inf, 1.0)
+
+
 def test_it_ends_where_a_batch_may_gain_less_than_a_seed_changes():
     many, few = (len(driven(1, runs=80, noise=noise)[1]) for noise in (0.0, 0.2))
     assert few < many == 20

@@ -45,7 +45,7 @@ class Next:
         known = "what a seed changes is not known (train a mixture twice)" if np.isnan(self.noise) else (
             f"a seed changes {self.noise:.2f}"
         )  # fmt: skip
-        stop = ": stop here, more would be luck" if self.gain < self.noise else ""
+        stop = ": stop here, more would be luck" if asking.enough(self.gain, self.noise) else ""
         return f"they may gain {self.gain:.2f} of a level (standard deviations of the runs); {known}{stop}{wait}"
 
 

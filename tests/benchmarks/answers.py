@@ -129,7 +129,7 @@ def driven(name: str, seed: int) -> list[dict]:
         if np.isfinite(gain):
             noise = NOISE * np.linalg.norm(DEVIATION / seen.scores.std().to_numpy()) / len(TASKS)
             now = regret(region, best(predictor, seen.mixtures, 1, level(seen)).iloc[0])
-            if gain < noise:
+            if asking.enough(gain, noise):
                 stops.setdefault("rule", (turn, now))
             if now - min(regret(region, mixture) for _, mixture in asked.iterrows()) < 1:
                 stops.setdefault("oracle", (turn, now))
