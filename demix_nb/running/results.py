@@ -20,6 +20,7 @@ from demix_nb.running.results_map import markdown, over_bases
 from demix_nb.store import atomic
 
 Read = Callable[[str], pd.DataFrame]  # name of a committed table → table
+TWO_THREADS = 100  # is added to the number of a base where two threads train it: other sums, counted as the same base
 MEASURES = {"rho_macro": ("macro ρ", 2), "rho_rank": ("ρ of the macro rank", 2), "error": ("mean abs. error", 3)}
 
 
@@ -73,14 +74,14 @@ def quality(models: pd.DataFrame) -> str:
 def won(verdict: pd.DataFrame) -> str:
     """Return by how many seed noises the mixture found is ahead of every plain one when really trained, over bases.
 
-    A base counts once, by the mean of its seeds; `least` is of all bases and seeds.
+    A base counts once, by the mean of its seeds and numbers of threads; `least` is of all.
     """
     rows = []
     for name, mine in verdict.groupby("baseline", sort=False):
-        told = over_bases(mine["headroom"].groupby(level=0).mean(), digits=1)
+        told = over_bases(mine["headroom"].groupby(mine.index.astype(int) % TWO_THREADS).mean(), digits=1)
         beaten = f"{(mine['headroom'] >= WORTH).sum()} of {len(mine)}"
         rows.append([name, told, f"{mine['headroom'].min():.1f}", beaten])
-    return markdown(["ahead of", "seed noises", "least", f"by {WORTH:g} or more, bases × seeds"], rows)
+    return markdown(["ahead of", "seed noises", "least", f"by {WORTH:g} or more, of all"], rows)
 
 
 def ahead(won: pd.DataFrame) -> str:
@@ -94,8 +95,8 @@ def by_base(bases: pd.DataFrame) -> str:
     """Return every kind's fidelity as mean over bases."""
     rows = []
     for (kind, budget), mine in bases.groupby(["proxy", bases["budget"].fillna(0.0)], sort=False):
-        known = mine.groupby("measure")["value"]
-        cells = [over_bases(known.get_group(name), digits) for name, (_, digits) in MEASURES.items()]
+        known = mine.groupby(["measure", mine.index.astype(int) % TWO_THREADS])["value"].mean()
+        cells = [over_bases(known[name], digits) for name, (_, digits) in MEASURES.items()]
         rows.append([named(kind, budget), *cells])
     return markdown(["kind of proxy", *(name for name, _ in MEASURES.values())], rows)
 
@@ -159,8 +160,9 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
         f"{len(laptop('reference_mixtures'))} references. `demix-nb run && demix-nb figures`",
         *laptop_sections(laptop),
         "## Is it luck?",
-        f"The same run on bases with text and seeds of their own, here {laptop('verdict').index.nunique()}; from three "
-        "on with 95 % intervals over bases (Student's t). `python -m tests.benchmarks.bases --out data/results/laptop`",
+        "The same run on bases with text and seeds of their own, trained by one thread and by two, whose sums round "
+        "otherwise; 95 % intervals over bases (Student's t). "
+        "`python -m tests.benchmarks.bases --threads 1 2 --out data/results/laptop`",
         won(laptop("verdict")),
         by_base(laptop("bases")),
         "## Whose mixture is best where there is something to find",

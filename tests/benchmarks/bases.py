@@ -29,7 +29,6 @@ from demix_nb import store  # noqa: E402
 from demix_nb.running import results, results_hundred  # noqa: E402
 
 STEPS = ("01_components", "03_proxy_fidelity", "05_search", "07_mixture_quality")
-TWO_THREADS = 100
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "data" / "runs" / "bases")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    runs = {base + TWO_THREADS * (threads - 1): (base, threads) for threads in args.threads for base in args.bases}
+    runs = {
+        base + results.TWO_THREADS * (threads - 1): (base, threads) for threads in args.threads for base in args.bases
+    }
     for name in args.study:
         told = [part for option in STUDIES[name].told for part in ("-p", option)]
         tables = {number: run(args.folder, *one, [name, *told]) for number, one in runs.items()}

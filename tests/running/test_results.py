@@ -58,6 +58,8 @@ def test_a_base_counts_once_and_its_interval_is_student_s():
     row = results.won(verdict).splitlines()[-1]
     half = 4.303 * 1.0 / 3**0.5  # t of 2 degrees of freedom; the bases' means are 3, 5 and 4
     assert row == f"| uniform | 4.0 [{4 - half:.1f}, {4 + half:.1f}] | 1.0 | 5 of 6 |"
+    twice = pd.concat([verdict, verdict.set_index(verdict.index + results.TWO_THREADS)])
+    assert results.won(twice).splitlines()[-1] == row.replace("5 of 6", "10 of 12"), "other rounding is no other base"
     bases = pd.DataFrame({"proxy": "merged", "budget": 1.0, "measure": "rho_macro", "value": [0.7, 0.8, 0.9]})
     both = pd.concat([bases, bases.assign(measure="rho_rank"), bases.assign(measure="error")])
     assert "| merged (DeMix) | 0.80 [0.55, 1.05] |" in results.by_base(both)
