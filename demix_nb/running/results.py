@@ -160,8 +160,8 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
         f"{len(laptop('reference_mixtures'))} references. `demix-nb run && demix-nb figures`",
         *laptop_sections(laptop),
         "## Is it luck?",
-        "The same run on bases with text and seeds of their own, by one thread and two, which round otherwise; brackets "
-        "over bases (Student's t). `python -m tests.benchmarks.bases --threads 1 2 --out data/results/laptop`",
+        "The same run on bases with text and seeds of their own, by one thread and two, which round otherwise; "
+        "brackets over bases (Student's t). `python -m tests.benchmarks.bases --threads 1 2 --out data/results/laptop`",
         won(laptop("verdict")),
         by_base(laptop("bases")),
         "## Whose mixture is best where there is something to find",
