@@ -7,7 +7,8 @@ the mean. A process takes the power of the shares and the warp of the scores und
 An opinion counts by 1/(squared error out of fold)², and the spread is scaled until it covers what was held out.
 
 Fewer runs than candidates know no plane, and hardly a power or a warp: none lies under the shared process, the ridge
-counts for less, and a plain process, on roots as they are, is asked too.
+counts for less, and a plain process, on roots as they are, is asked too: the prior of its scales takes long distances
+for granted, as few runs of many candidates cannot tell them.
 
 Sources: van der Laan, Polley & Hubbard, Super Learner (2007), whose weights are fitted; ours are not, as two dozen runs
 tell three numbers badly. Scales that tasks share: Minka & Picard, Learning How to Learn is Learning with Point Sets
@@ -40,16 +41,16 @@ Opinion = tuple[Scores, Scores]  # mean and standard deviation
 
 @dataclass(frozen=True)
 class Points:
-    """Where mixtures lie on a scale of powers: centred, and with a total variance of 1 over the rows of fit."""
+    """Where mixtures lie on a scale of powers: centred, of a total variance of 1 over the rows of fit unless `raw`."""
 
     power: float
     middle: ndarray
     size: float
 
     @classmethod
-    def of(cls, x: Mixtures, power: float) -> "Points":
+    def of(cls, x: Mixtures, power: float, *, raw: bool = False) -> "Points":
         z = x**power
-        return cls(power, z.mean(axis=0), float(np.sqrt(z.var(axis=0).sum())) or 1.0)
+        return cls(power, z.mean(axis=0), 1.0 if raw else float(np.sqrt(z.var(axis=0).sum())) or 1.0)
 
     def __call__(self, x: Mixtures) -> ndarray:
         return (x**self.power - self.middle) / self.size
@@ -92,8 +93,8 @@ def _varying(y: Float[ndarray, "mixture task"]) -> Float[ndarray, "mixture some"
     return y[:, [not constant(column) for column in y.T]]
 
 
-def _surface(x: Mixtures, power: float, *, plane: bool) -> Surface:
-    return Surface(Points.of(x, power)(x), Points.of(x, 1.0)(x) if plane else None)
+def _surface(x: Mixtures, power: float, *, plane: bool, raw: bool = False) -> Surface:
+    return Surface(Points.of(x, power, raw=raw)(x), Points.of(x, 1.0)(x) if plane else None)
 
 
 @dataclass
@@ -106,19 +107,22 @@ class Process:
     theta: Theta
     prior: Prior
     value: float
+    raw: bool = False
 
     def seen(self, x: Mixtures, y: Scores) -> "Process":
         """Let these rows speak, under the numbers that were found."""
-        self.points, self.flat = Points.of(x, self.power), Points.of(x, 1.0)
-        self.known: Conditioned = _surface(x, self.power, plane=self.plane).conditioned(self.theta, self.warp(y))
+        self.points, self.flat = Points.of(x, self.power, raw=self.raw), Points.of(x, 1.0)
+        self.known: Conditioned = self._surface(x).conditioned(self.theta, self.warp(y))
         return self
+
+    def _surface(self, x: Mixtures) -> Surface:
+        return _surface(x, self.power, plane=self.plane, raw=self.raw)
 
     def again(self, x: Mixtures, y: Scores) -> "Process":
         """The same found from other rows, scales from the first `MOST` of them, beginning where it ended."""
         few = slice(MOST)
-        surface, target = _surface(x[few], self.power, plane=self.plane), self.warp(y[few])
-        found = _found(surface, target, [self.theta], self.prior, REFIT)
-        return Process(self.power, self.plane, self.warp, *found).seen(x, y)
+        found = _found(self._surface(x[few]), self.warp(y[few]), [self.theta], self.prior, REFIT)
+        return Process(self.power, self.plane, self.warp, *found, self.raw).seen(x, y)
 
     def _at(self, x: Mixtures) -> tuple[ndarray, ndarray | None]:
         return self.points(x), self.flat(x) if self.plane else None
@@ -183,7 +187,7 @@ class Stack:
         together = self._together(x[rows], y[rows], y)
         processes = [self._alone(x[rows], y[rows], together.warp, POWERS), together]
         if not self.shared.plane:
-            processes.append(self._alone(x[rows], y[rows], Warp(*FORMS[0], y), (ROOT,)))
+            processes.append(self._alone(x[rows], y[rows], Warp(*FORMS[0], y), (ROOT,), raw=True))
         self.members = [*(one.seen(x, y) for one in processes), Plane(self.rng).seen(x, y)]
         self.centre, self.seen = y.mean(), y
         self._hold_out(x, y)
@@ -201,13 +205,13 @@ class Stack:
         surface, prior = _surface(x, power, plane=plane), self.shared.prior(power, x.shape[1])
         return Process(power, plane, warp, *_found(surface, warp(y), [prior[0]], prior, BRIEF))
 
-    def _alone(self, x: Mixtures, y: Scores, warp: Warp, powers: Sequence[float]) -> Process:
+    def _alone(self, x: Mixtures, y: Scores, warp: Warp, powers: Sequence[float], *, raw: bool = False) -> Process:
         """The process that knows this task alone: the likeliest power."""
         found, starts = [], None
         for power in powers:
-            surface = _surface(x, power, plane=False)
+            surface = _surface(x, power, plane=False, raw=raw)
             fit = _found(surface, warp(y), starts or surface.starts, surface.wide, BRIEF if starts else 100)
-            found.append(Process(power, False, warp, *fit))
+            found.append(Process(power, False, warp, *fit, raw))
             starts = [fit[0]]
         return min(found, key=lambda one: one.value)
 

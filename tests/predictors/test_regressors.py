@@ -197,7 +197,8 @@ def test_fewer_runs_than_candidates_know_no_plane_and_a_plain_process_is_asked_t
     assert [one.plane for one in enough.members[:-1]] == [False, True]
     assert few.weights[-1] <= 20 / 30 and few.weights.sum() == pytest.approx(1)
     assert few.members[2].power == 0.5 and few.members[2].warp.c is None
-    assert spearman(few.members[2].predict(new), GaussianProcess().fit(x, y).predict(new)) > 0.9
+    alone = GaussianProcess().fit(x, y).predict(new)
+    np.testing.assert_allclose(few.members[2].predict(new), alone, atol=0.01 * y.std())
 
 
 def test_a_stack_draws_noise_towards_its_mean_and_believes_what_is_clear(rng):
