@@ -4,9 +4,9 @@ Run by hand: `python -m tests.benchmarks.tables FOLDER… [--quick] [--tasks 6] 
 `mixtures.csv` and `scores.csv`, perhaps `tasks.csv`; or RegMix's eight files. Two folders whose mixtures share names,
 candidates and tasks are scales of one another: what is fitted to one's runs is held against the other's too.
 
-Every draw deals the runs anew into a test set (a quarter, 16 to 128 mixtures; RegMix's own where it has one), the same
-for all predictors, designs and sizes, and runs to fit, of which a design takes 16, 24, … in its order. A task that a
-predictor refuses is predicted by the mean of what was fitted, as `the mean` is everywhere.
+Every draw deals the runs anew into a test set (a quarter, 16 to 128 mixtures, and a third at most; RegMix's own where
+it has one), the same for all predictors, designs and sizes, and runs to fit, of which a design takes 16, 24, … in its
+order. A task that a predictor refuses is predicted by the mean of what was fitted, as `the mean` is everywhere.
 
 Columns: those of `predictors.appraisal` as means over the tasks (`rho`; `regret` of the run that a rule would choose,
 in standard deviations of the task: the predicted best, the one nearest to the mean of the predicted top 8, the best at
@@ -43,7 +43,7 @@ from demix_nb.store import Refusal  # noqa: E402
 
 SIZES, QUICK = (16, 24, 32, 48, 64, 128), (24, 64)
 DRAWS, TASKS = 5, 6
-QUARTER, FEWEST, MOST = 0.25, 16, 128  # of the runs are a test set
+QUARTER, FEWEST, MOST, THIRD = 0.25, 16, 128, 1 / 3  # of the runs are a test set
 SLIGHT = 1e-2  # precision of the plane's prior in a D-optimal design
 FIRST, TURN, LONGEST = 12, 8, 64  # runs that a design by variance begins with, adds at a time, and has at most
 ASKED, ASKED_SIZES = 4, (12, 16, 24, 32, 48, 64)  # runs that are asked for at a time; when regret is told
@@ -65,7 +65,7 @@ class Table:
         order = np.random.default_rng([11, draw]).permutation(len(self.runs))
         if self.fixed is not None:
             return self.runs.take(order), {self.name: self.fixed, **self.scales}
-        out = int(np.clip(QUARTER * len(order), FEWEST, MOST))
+        out = int(min(np.clip(QUARTER * len(order), FEWEST, MOST), THIRD * len(order)))
         test = self.runs.take(np.sort(order[:out]))
         others = {name: one.of([n for n in one.names if n in set(test.names)]) for name, one in self.scales.items()}
         return self.runs.take(order[out:]), {self.name: test, **{n: one for n, one in others.items() if len(one) > 2}}
