@@ -112,6 +112,19 @@ def predictors(table: pd.DataFrame, runs: int = 64) -> str:
     return markdown(["predictor", *heads], rows)
 
 
+def beside(table: pd.DataFrame, default: str = "stack") -> str:
+    """Return how the default predictor does beside the best of all others, cell by cell of public table and runs."""
+    cells = pd.concat([regression.after(table, runs) for runs in (24, 64, 128)]).reset_index(names="table")
+    rows = []
+    for (name, runs), mine in cells.drop_duplicates(["table", "runs", "predictor"]).groupby(["table", "runs"]):
+        own, others = (mine[(mine["predictor"] == default) == it].set_index("predictor") for it in (True, False))
+        told = []
+        for measure, best in (("rho", others["rho"].idxmax()), ("regret single", others["regret single"].idxmin())):
+            told += [f"{own[measure].item():.2f}", f"{others.loc[best, measure]:.2f} ({regression.label(best)})"]
+        rows.append([str(name), str(runs), *told])
+    return markdown(["table", "runs", "ρ", "the best other's", "regret", "the best other's"], rows)
+
+
 def exports(table: pd.DataFrame) -> str:
     """Return what trainers draw of what was asked: where it differs most, and of the smallest share."""
     phases = table.groupby([table.index, "mixture"])["phase"].transform("max")
@@ -176,12 +189,7 @@ def page(laptop: Read, study: Read, tables: Read, real: Read, top: Read) -> str:
         "`python -m tests.benchmarks.phases RUN RUN RUN --out data/results/laptop`",
         results_making.phases(laptop("two_phases")),
         *results_answers.sections(top("answers")),
-        "## What predicts from few runs",
-        "Public tables of really trained runs, six tasks of each, five draws with test sets of their own: ρ / regret "
-        "of the predicted best in standard deviations. "
-        "`python -m tests.benchmarks.tables FOLDER… --out data/results/tables`",
-        predictors(tables("predictors_on_tables")),
-        "![Predictors on public tables](figures/predictors_on_tables.png)",
+        *predictor_sections(tables),
         "## How long it takes",
         "Profile `laptop`:",
         seconds(laptop("run")),
@@ -230,6 +238,21 @@ def wider_sections(real: Read, top: Read) -> list[str]:
         "documents each (trainers that draw at random are then off by 0.0005 where a share is a half); `grammar`: read "
         "back as documented. `python -m tests.foreign.report --out data/results`",
         exports(top("exports")),
+    ]
+
+
+def predictor_sections(tables: Read) -> list[str]:
+    """Return what predictors do on public tables."""
+    found = tables("predictors_on_tables")
+    return [
+        "## What predicts from few runs",
+        "Public tables of really trained runs, six tasks of each, five draws with test sets of their own: ρ / regret "
+        "of the predicted best in standard deviations. "
+        "`python -m tests.benchmarks.tables FOLDER… --out data/results/tables`",
+        predictors(found),
+        "The default (stack) beside the best of all others, which another table or number of runs may change:",
+        beside(found),
+        "![Predictors on public tables](figures/predictors_on_tables.png)",
     ]
 
 

@@ -50,6 +50,18 @@ def test_predictors_are_told_after_as_many_runs_as_were_asked_or_as_there_are():
         assert cell.strip() == f"{known['rho']:.2f} / {known['regret single']:.2f}"
 
 
+def test_the_default_stands_beside_the_best_of_the_others():
+    table = reader(RESULTS / "tables")("predictors_on_tables")
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in results.beside(table).splitlines()[2:]]
+    assert len({tuple(row[:2]) for row in rows}) == len(rows) >= 11
+    for name, runs, *told in rows:
+        own = table[(table.index == name) & (table["test"] == name) & (table["design"] == "random")]
+        own = own[own["runs"] == int(runs)].set_index("predictor")
+        for mine, best, measure, better in ((*told[:2], "rho", max), (*told[2:], "regret single", min)):
+            others = own[measure].drop("stack")
+            assert mine == f"{own.loc['stack', measure]:.2f}" and best.startswith(f"{better(others):.2f} (")
+
+
 def test_a_base_counts_once_and_its_interval_is_student_s():
     verdict = pd.DataFrame(
         {"baseline": "uniform", "headroom": [1.0, 5.0, 4.0, 6.0, 2.0, 6.0]},
