@@ -14,7 +14,6 @@ import html
 import re
 import sys
 import sysconfig
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -89,19 +88,10 @@ def licences(rng: np.random.Generator) -> Iterator[str]:
 
 def math_prose(rng: np.random.Generator) -> Iterator[str]:
     """Yield the docstrings of each module of SymPy, SciPy and mpmath, read from the source; nothing is imported."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
     for text in _files(map(_package, ("sympy", "scipy", "mpmath")), ("*.py",), rng, skip=TESTS):
-        yield "\n\n".join(filter(None, map(ast.get_docstring, documented(ast.parse(text)))))
-
-
-def documented(tree: ast.Module) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef]:
-    """Yield what may have a docstring in the order of `ast.walk`, which looks into every expression as well."""
-    waiting: deque = deque([tree])
-    while waiting:
-        node = waiting.popleft()
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            yield node
-        for part in ("body", "handlers", "orelse", "finalbody", "cases"):
-            waiting.extend(getattr(node, part, ()))
+        nodes = (node for node in ast.walk(ast.parse(text)) if isinstance(node, kinds))
+        yield "\n\n".join(filter(None, map(ast.get_docstring, nodes)))
 
 
 def code_stdlib(rng: np.random.Generator) -> Iterator[str]:

@@ -1,8 +1,6 @@
 """Corpora on disk: relations between what goes in and what comes out, and every refusal."""
 
-import ast
 import json
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -320,18 +318,3 @@ def test_the_tokenizer_learns_from_a_small_candidate_as_much_as_from_a_large_one
     large, small = [f"{a}{b}{c}" * 30 for a in "abc" for b in "def" for c in "gh"] * 9, ["zebra quokka " * 20]
     words = tokens.learn({"large": large, "small": small}, 300).get_vocab()
     assert any("zebra" in token for token in words) and any("quokka" in token for token in words)
-
-
-def test_docstrings_come_in_the_order_of_a_walk():
-    """Wherever a definition may stand: another order would be another text."""
-    place = {
-        "if": "if x:\n  {0}\nelse:\n  {1}", "for": "for x in y:\n  {0}\nelse:\n  {1}", "with": "with x:\n  {0}\n{1}",
-        "try": "try:\n  {0}\nexcept E:\n  {1}\nelse:\n  {0}\nfinally:\n  {1}", "while": "while x:\n  {0}\nelse:\n  {1}",
-        "match": "match x:\n case 1:\n  {0}\n case _:\n  {1}", "async": "async def f():\n  {0}\n  {1}",
-    }  # fmt: skip
-    once = [text.format(f"class A{i}: 'a'", f"def f{i}(): 'f'") for i, text in enumerate(place.values())]
-    nested = "class B:\n" + textwrap.indent("\n".join(once), "  ")
-    tree = ast.parse("\n".join(["'module'", once[3], nested, *once, "g = lambda: [h for h in 'x']"]))
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    found = list(sources.documented(tree))
-    assert found == [node for node in ast.walk(tree) if isinstance(node, kinds)] and len(found) > 30
