@@ -78,10 +78,15 @@ def won(verdict: pd.DataFrame) -> str:
     """
     rows = []
     for name, mine in verdict.groupby("baseline", sort=False):
-        told = over_bases(mine["headroom"].groupby(mine.index.astype(int) % TWO_THREADS).mean(), digits=1)
+        told = over_bases(mine["headroom"].groupby(_base(mine)).mean(), digits=1)
         beaten = f"{(mine['headroom'] >= WORTH).sum()} of {len(mine)}"
         rows.append([name, told, f"{mine['headroom'].min():.1f}", beaten])
     return markdown(["ahead of", "seed noises", "least", f"by {WORTH:g} or more, of all"], rows)
+
+
+def _base(table: pd.DataFrame) -> pd.Index:
+    """Return whose base a row is of, by however many threads."""
+    return table.index.astype(int) % TWO_THREADS
 
 
 def ahead(won: pd.DataFrame) -> str:
@@ -95,7 +100,7 @@ def by_base(bases: pd.DataFrame) -> str:
     """Return every kind's fidelity as mean over bases."""
     rows = []
     for (kind, budget), mine in bases.groupby(["proxy", bases["budget"].fillna(0.0)], sort=False):
-        known = mine.groupby(["measure", mine.index.astype(int) % TWO_THREADS])["value"].mean()
+        known = mine.groupby(["measure", _base(mine)])["value"].mean()
         cells = [over_bases(known[name], digits) for name, (_, digits) in MEASURES.items()]
         rows.append([named(kind, budget), *cells])
     return markdown(["kind of proxy", *(name for name, _ in MEASURES.values())], rows)
