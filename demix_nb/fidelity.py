@@ -261,22 +261,40 @@ def usable(
     return known
 
 
-def tokens_to_reach(report: pd.DataFrame, measure: str) -> pd.DataFrame:
+def tokens_to_reach(
+    proxies: Iterable[tuple[str, float, Scored, float]], references: Scored, measure: str, *,
+    rng: np.random.Generator, n: int = 2000,
+) -> pd.DataFrame:  # fmt: skip
     """Return what trained proxies must spend in training tokens to match each other kind's measure.
 
-    Index proxy; columns `value` (the kind's measure), `tokens` (its own cost), `trained_tokens` (interpolated in log
-    tokens between the trained budgets, which are taken as never getting worse with tokens), `ratio` of the two, and
-    `beyond`: "" where the budgets bracket it, "above" where not even the dearest reaches it (the cost is then a lower
-    bound), "below" where the cheapest is better already (an upper bound). Raises Refusal without two budgets.
+    `proxies`: as in `report`; a kind may come with components of several budgets. Index proxy; columns `share` (the
+    budget), `value` (the kind's measure), `tokens` (its own cost), `trained_tokens` (interpolated in log tokens between
+    the trained budgets, which are taken as never getting worse with tokens), `ratio` of the two with `low` and `high`
+    (95 % of `n` resamples of the mixtures, the same for all kinds), and `beyond`: "" where the budgets bracket it,
+    "above" where not even the dearest reaches it (cost and ratio are lower bounds), "below" where the cheapest is
+    better already (upper bounds). Raises Refusal without two budgets, and where fewer than 4 mixtures are shared.
     """
-    rows = report[report["measure"] == measure]
-    trained = rows[rows.index == TRAINED].sort_values("tokens")
+    kinds = [one for one in proxies if one[0] != CEILING]
+    trained = sorted((one for one in kinds if one[0] == TRAINED), key=lambda one: one[3])
+    others = [one for one in kinds if one[0] != TRAINED]
     if len(trained) < 2:
         raise Refusal("give trained proxies at two budgets or more (parameter trained_budgets)")
-    value, log_tokens = np.maximum.accumulate(trained["value"].to_numpy()), np.log(trained["tokens"].to_numpy(float))
-    others = rows[~rows.index.isin([TRAINED, CEILING])]
-    table = others[["value", "tokens"]].assign(
-        trained_tokens=np.exp(np.interp(others["value"], value, log_tokens)),
-        beyond=np.select([others["value"] > value[-1], others["value"] < value[0]], ["above", "below"], ""),
-    )
-    return table.assign(ratio=table["trained_tokens"] / table["tokens"])
+    found = _resampled([scored for _, _, scored, _ in (*trained, *others)], references, rng, n)
+    if not found:
+        raise Refusal(f"all kinds share fewer than {MIN_REFERENCES} mixtures; score the same ones")
+    values = np.stack([one[measure] for one in found])
+    curve, logs = np.maximum.accumulate(values[: len(trained)]), np.log([one[3] for one in trained])
+    rows = []
+    for (kind, budget, _, tokens), own in zip(others, values[len(trained) :], strict=True):
+        spent = np.array([_reached(value, steps, logs) for value, steps in zip(own, curve.T, strict=True)])
+        low, high = interval(spent[1:] / tokens)
+        beyond = "above" if own[0] > curve[-1, 0] else "below" if own[0] < curve[0, 0] else ""
+        rows.append([kind, budget, own[0], tokens, spent[0], beyond, spent[0] / tokens, low, high])
+    columns = ["proxy", "share", "value", "tokens", "trained_tokens", "beyond", "ratio", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).set_index("proxy")
+
+
+def _reached(value: float, curve: Float[ndarray, " budget"], logs: Float[ndarray, " budget"]) -> float:
+    """Return the fewest tokens at which a curve that never falls has a value: the beginning of a plateau."""
+    steps = slice(int(np.searchsorted(curve, value)) + 1)
+    return float(np.exp(np.interp(value, curve[steps], logs[steps])))

@@ -36,7 +36,11 @@ SCHEMAS = {
     "differences": Schema("pair", {"measure": "str", "value": "float", "low": "float", "high": "float"}, unique=False),
     "mending": Schema("proxy", {"family": "str", "power": "float", "scale": "float"}, unique=False),
     "trust": Schema("proxy", {"verdict": "str", "because": "str"}, unique=False),
-    "costs": Schema("proxy", {"measure": "str", "tokens": "float", "trained_tokens": "float"}, unique=False),
+    "costs": Schema(
+        "proxy",
+        {"measure": "str"} | dict.fromkeys(("share", "tokens", "trained_tokens", "ratio", "low", "high"), "float"),
+        unique=False,
+    ),
     "consistency": Schema("mixture", {"type": "str", "share": "float", "delta": "float"}, unique=False),
     "measures": Schema("strategy", {"measure": "str", "value": "float", "low": "float", "high": "float"}, unique=False),
     "landscape": Schema("mixture", {"type": "str"}, unique=False),

@@ -236,14 +236,27 @@ def test_without_a_second_seed_the_ceiling_is_not_known(rng):
         assert "a second seed's" not in found["because"]
 
 
-def test_the_cost_of_equal_trust_is_read_off_the_trained_curve():
-    values = [0.5, 0.7, 0.6, 0.6, 0.9, 0.3]  # the third budget does worse by chance: it cannot cost more to reach 0.6
-    tokens = [1e6, 2e6, 4e6, 5e5, 1e6, 1e6]
-    kinds = pd.Index(["trained"] * 3 + ["merged", "good", "poor"], name="proxy")
-    report = pd.DataFrame({"measure": "rho_macro", "value": values, "tokens": tokens}, index=kinds)
-    found = fidelity.tokens_to_reach(report, "rho_macro")
-    assert found.loc["merged", "trained_tokens"] == pytest.approx(1e6 * 2**0.5)
-    assert found.loc["merged", "ratio"] == pytest.approx(2 * 2**0.5)
-    assert found["beyond"].to_dict() == {"merged": "", "good": "above", "poor": "below"}
+def test_the_cost_of_equal_trust_is_read_off_the_trained_curve(rng):
+    truth = scored(2 + rng.random((60, 4)))
+
+    def off(noise):
+        return changed(truth, truth.scores + noise * rng.standard_normal((60, 4)))
+
+    trained = {0.1: off(0.6), 0.2: off(0.2), 0.4: off(0.4), 0.8: off(0.02)}  # the third does worse by chance
+    kinds = [("trained", budget, found, 1e7 * budget) for budget, found in trained.items()]
+    kinds += [("mixed", 1.0, trained[0.2], 4e5), ("mixed", 0.5, off(0.1), 2e5), ("merged", 1.0, truth, 4e5)]
+    kinds += [("mended", 1.0, shuffled(truth), 1e6), ("ceiling", np.nan, off(0.01), np.nan)]
+    found = fidelity.tokens_to_reach(iter(kinds), truth, "rho_macro", rng=np.random.default_rng(0))
+    assert found["beyond"].to_list() == ["", "", "above", "below"]
+    same, between, above, below = found.to_dict("records")
+    assert same["trained_tokens"] == pytest.approx(2e6) and same["ratio"] == pytest.approx(5)
+    assert same["low"] <= same["ratio"] * (1 + 1e-9) and (above["ratio"], below["ratio"]) == pytest.approx((20, 1))
+    told = fidelity.report(kinds, truth, rng=rng).query("measure == 'rho_macro'")["value"].to_list()
+    curve = [told[0], told[1], told[1], told[3]]  # a third budget cannot need more to be as good as the second
+    spent = np.exp(np.interp(told[5], curve, np.log([1e6, 2e6, 4e6, 8e6])))
+    assert between["share"] == 0.5 and between["ratio"] == pytest.approx(spent / 2e5)
+    assert between["low"] < between["ratio"] < between["high"]
     with pytest.raises(Refusal, match="two budgets"):
-        fidelity.tokens_to_reach(report.iloc[2:], "rho_macro")
+        fidelity.tokens_to_reach(kinds[3:], truth, "rho_macro", rng=rng)
+    with pytest.raises(Refusal, match="fewer than 4"):
+        fidelity.tokens_to_reach(kinds, truth.take(range(3)), "rho_macro", rng=rng)

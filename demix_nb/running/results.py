@@ -48,6 +48,18 @@ def kinds(report: pd.DataFrame, trust: pd.DataFrame) -> str:
     return markdown(["kind of proxy", "training tokens", *(name for name, _ in MEASURES.values()), "trust gate"], rows)
 
 
+def costs(table: pd.DataFrame) -> str:
+    """Return what trained proxies must spend to order mixtures as well as each other kind, by budget of components."""
+    own, rows = table[table["measure"] == "rho_rank"], []
+    bounds = {"above": "more than ", "below": "less than "}
+    for kind, row in own.iterrows():
+        told = bounds.get(row["beyond"], "") + with_interval(*row[["ratio", "low", "high"]], digits=1)
+        spent = [f"{row['share']:g}", millions(row["tokens"]), millions(row["trained_tokens"])]
+        rows.append([kind_label(str(kind)), *spent, f"{row['value']:.2f}", told])
+    heads = ["kind of proxy", "share of the full budget", "its tokens", "trained proxies'", "ρ of the rank", "times"]
+    return markdown(heads, rows)
+
+
 def strategies(summary: pd.DataFrame) -> str:
     """Return the really trained winners of every strategy, best level first."""
     table = summary.pivot(columns="measure")
@@ -215,6 +227,9 @@ def study_sections(study: Read) -> list[str]:
         "How many times more mixtures move a family's score than seeds do:",
         ratios(study("family_signal_to_noise")),
         "![Kinds of proxy](figures/study_kinds.png)",
+        "What trained proxies must spend to order mixtures by the macro rank as well, the components having had a share "
+        "of a reference's tokens; intervals over mixtures, bounds where the trained budgets do not reach:",
+        costs(study("tokens_to_reach")),
         "## Whose mixture is best",
         "Same study: winners really trained with five seeds, ranked among the references; level is the families' mean "
         "in standard deviations of the references, lower is better.",
