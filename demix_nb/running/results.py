@@ -25,8 +25,8 @@ MEASURES = {"rho_macro": ("macro ρ", 2), "rho_rank": ("ρ of the macro rank", 2
 
 
 def millions(tokens: float) -> str:
-    """Return tokens as "2.1M", a dash where there are none."""
-    return "–" if pd.isna(tokens) else f"{tokens / 1e6:.1f}M"
+    """Return tokens as "2.1M" or "0.13M", a dash where there are none."""
+    return "–" if pd.isna(tokens) else f"{tokens / 1e6:.{1 if tokens >= 1e6 else 2}f}M"
 
 
 def named(kind: str, budget: float) -> str:
@@ -51,6 +51,7 @@ def kinds(report: pd.DataFrame, trust: pd.DataFrame) -> str:
 def costs(table: pd.DataFrame) -> str:
     """Return what trained proxies must spend to order mixtures as well as each other kind, by budget of components."""
     own, rows = table[table["measure"] == "rho_rank"], []
+    own = pd.concat([own.loc[[kind]].sort_values("share") for kind in own.index.unique()])
     bounds = {"above": "more than ", "below": "less than "}
     for kind, row in own.iterrows():
         told = bounds.get(row["beyond"], "") + with_interval(*row[["ratio", "low", "high"]], digits=1)
@@ -227,8 +228,8 @@ def study_sections(study: Read) -> list[str]:
         "How many times more mixtures move a family's score than seeds do:",
         ratios(study("family_signal_to_noise")),
         "![Kinds of proxy](figures/study_kinds.png)",
-        "What trained proxies must spend to order mixtures by the macro rank as well, the components having had a share "
-        "of a reference's tokens; intervals over mixtures, bounds where the trained budgets do not reach:",
+        "What trained proxies must spend to order mixtures by the macro rank as well, components having had a share of "
+        "a reference's tokens; intervals over mixtures, bounds where the trained budgets do not reach:",
         costs(study("tokens_to_reach")),
         "## Whose mixture is best",
         "Same study: winners really trained with five seeds, ranked among the references; level is the families' mean "

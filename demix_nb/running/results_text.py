@@ -55,7 +55,7 @@ def sections(study: Read) -> list[str]:
         "component reads so many times. *Matched*: short models have so little text of it that they repeat it as the "
         "run does; *ended*: the run's component stops after four epochs; *extrapolated*: a ridge on all short runs, "
         "told how often each repeats (*epoch feature*) or not. "
-        "`demix-nb run study_repetition study_cleaning --profile study -p megabytes=2 -p heldout_kb=8`",
+        "`demix-nb run study_repetition study_cleaning --profile study`",
         repetition(report),
         "![Repetition](figures/repetition.png)",
         "## Spoilt text, cleaned",
