@@ -25,7 +25,7 @@ from demix_nb.store import Refusal
 POWERS = (0.5, 0.625, 0.75, 0.875, 1.0)  # of the weights; 1 is the plain merge
 SCALES = (0.8, 1.0, 1.2, 1.5)  # of the update; 1 is the plain merge
 FOLDS = 5
-MIXED_ERRS = 0.6  # spreads between mixtures that mixed proxies err by at most, over all committed runs (tested)
+MIXED_ERRS = 0.5  # spreads between mixtures that mixed proxies err by at most, over all committed runs (tested)
 RIDGES = np.geomspace(1e-3, 1e3, 25)  # penalties tried, by leave-one-out error
 
 Merge = Callable[[pd.DataFrame, float, float], Scored]  # (mixtures, power, scale) → their scores

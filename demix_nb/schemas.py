@@ -154,7 +154,7 @@ TABLES = {  # name of a table → what it must hold; a name that is not here is 
     "strategies": "quality",
     "larger_strategies": "quality",
     "partition_quality": "quality",
-    "parts_quality": "quality",
+    "parts_quality": "winners",
     "hundred_quality": "winners",
     "strategy_summary": "measures",
     "proxy_differences": "differences",
