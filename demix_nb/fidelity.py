@@ -262,35 +262,35 @@ def usable(
 
 
 def tokens_to_reach(
-    proxies: Iterable[tuple[str, float, Scored, float]], references: Scored, measure: str, *,
+    proxies: Iterable[tuple[str, float, Scored, float]], references: Scored, measures: Sequence[str], *,
     rng: np.random.Generator, n: int = 2000,
 ) -> pd.DataFrame:  # fmt: skip
-    """Return what trained proxies must spend in training tokens to match each other kind's measure.
+    """Return what trained proxies must spend in training tokens to match each other kind's measures.
 
-    `proxies`: as in `report`; a kind may come with components of several budgets. Index proxy; columns `share` (the
-    budget), `value` (the kind's measure), `tokens` (its own cost), `trained_tokens` (interpolated in log tokens between
-    the trained budgets, which are taken as never getting worse with tokens), `ratio` of the two with `low` and `high`
-    (95 % of `n` resamples of the mixtures, the same for all kinds), and `beyond`: "" where the budgets bracket it,
-    "above" where not even the dearest reaches it (cost and ratio are lower bounds), "below" where the cheapest is
-    better already (upper bounds). Raises Refusal without two budgets, and where fewer than 4 mixtures are shared.
+    `proxies`: as in `report`; a kind may come with components of several budgets. Index proxy; columns `measure`,
+    `share` (the budget), `value` (what the kind has of it), `tokens` (its own cost), `trained_tokens` (interpolated in
+    log tokens between the trained budgets, taken as never getting worse with tokens), `ratio` of the two with `low` and
+    `high` (95 % of `n` resamples of the mixtures, the same for all), and `beyond`: "" where the budgets bracket it,
+    "above" where not even the dearest reaches it (a lower bound), "below" where the cheapest is better already (an
+    upper one). Raises Refusal without two budgets, and where fewer than 4 mixtures are shared.
     """
     kinds = [one for one in proxies if one[0] != CEILING]
     trained = sorted((one for one in kinds if one[0] == TRAINED), key=lambda one: one[3])
     others = [one for one in kinds if one[0] != TRAINED]
     if len(trained) < 2:
         raise Refusal("give trained proxies at two budgets or more (parameter trained_budgets)")
-    found = _resampled([scored for _, _, scored, _ in (*trained, *others)], references, rng, n)
-    if not found:
+    if not (found := _resampled([one[2] for one in (*trained, *others)], references, rng, n)):
         raise Refusal(f"all kinds share fewer than {MIN_REFERENCES} mixtures; score the same ones")
-    values = np.stack([one[measure] for one in found])
-    curve, logs = np.maximum.accumulate(values[: len(trained)]), np.log([one[3] for one in trained])
-    rows = []
-    for (kind, budget, _, tokens), own in zip(others, values[len(trained) :], strict=True):
-        spent = np.array([_reached(value, steps, logs) for value, steps in zip(own, curve.T, strict=True)])
-        low, high = interval(spent[1:] / tokens)
-        beyond = "above" if own[0] > curve[-1, 0] else "below" if own[0] < curve[0, 0] else ""
-        rows.append([kind, budget, own[0], tokens, spent[0], beyond, spent[0] / tokens, low, high])
-    columns = ["proxy", "share", "value", "tokens", "trained_tokens", "beyond", "ratio", "low", "high"]
+    rows, logs = [], np.log([one[3] for one in trained])
+    for measure in measures:
+        values = np.stack([one[measure] for one in found])
+        curve = np.maximum.accumulate(values[: len(trained)])
+        for (kind, budget, _, tokens), own in zip(others, values[len(trained) :], strict=True):
+            spent = np.array([_reached(value, steps, logs) for value, steps in zip(own, curve.T, strict=True)])
+            low, high = interval(spent[1:] / tokens)
+            beyond = "above" if own[0] > curve[-1, 0] else "below" if own[0] < curve[0, 0] else ""
+            rows.append([kind, measure, budget, own[0], tokens, spent[0], beyond, spent[0] / tokens, low, high])
+    columns = "proxy measure share value tokens trained_tokens beyond ratio low high".split()
     return pd.DataFrame(rows, columns=columns).set_index("proxy")
 
 

@@ -79,6 +79,12 @@ def student(values: Iterable[float]) -> tuple[float, float, float]:
     return float(few.mean()), float(few.mean() - reach), float(few.mean() + reach)
 
 
-def with_interval(value: float, low: float, high: float, *, digits: int = 2, undefined: str = "undefined") -> str:
-    """Return a value with its interval, as in "0.91 [0.79, 0.95]"; for NaN `undefined`, which may say why."""
-    return undefined if np.isnan(value) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+def with_interval(
+    value: float, low: float, high: float, *, digits: int = 2, undefined: str = "undefined", beyond: str = ""
+) -> str:
+    """Return a value with its interval, as in "0.91 [0.79, 0.95]"; for NaN `undefined`, which may say why.
+
+    `beyond`: "above" or "below" where the value is a bound and no more is known.
+    """
+    bound = {"above": "more than ", "below": "less than "}.get(beyond, "")
+    return undefined if np.isnan(value) else f"{bound}{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

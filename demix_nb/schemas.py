@@ -38,7 +38,8 @@ SCHEMAS = {
     "trust": Schema("proxy", {"verdict": "str", "because": "str"}, unique=False),
     "costs": Schema(
         "proxy",
-        {"measure": "str"} | dict.fromkeys(("share", "tokens", "trained_tokens", "ratio", "low", "high"), "float"),
+        {"measure": "str", "beyond": "str"}
+        | dict.fromkeys(("share", "tokens", "trained_tokens", "ratio", "low", "high"), "float"),
         unique=False,
     ),
     "consistency": Schema("mixture", {"type": "str", "share": "float", "delta": "float"}, unique=False),

@@ -246,7 +246,9 @@ def test_the_cost_of_equal_trust_is_read_off_the_trained_curve(rng):
     kinds = [("trained", budget, found, 1e7 * budget) for budget, found in trained.items()]
     kinds += [("mixed", 1.0, trained[0.2], 4e5), ("mixed", 0.5, off(0.1), 2e5), ("merged", 1.0, truth, 4e5)]
     kinds += [("mended", 1.0, shuffled(truth), 1e6), ("ceiling", np.nan, off(0.01), np.nan)]
-    found = fidelity.tokens_to_reach(iter(kinds), truth, "rho_macro", rng=np.random.default_rng(0))
+    found = fidelity.tokens_to_reach(iter(kinds), truth, ["error", "rho_macro"], rng=np.random.default_rng(0))
+    assert found["measure"].to_list() == ["error"] * 4 + ["rho_macro"] * 4
+    found = found[found["measure"] == "rho_macro"]
     assert found["beyond"].to_list() == ["", "", "above", "below"]
     same, between, above, below = found.to_dict("records")
     assert same["trained_tokens"] == pytest.approx(2e6) and same["ratio"] == pytest.approx(5)
@@ -257,6 +259,6 @@ def test_the_cost_of_equal_trust_is_read_off_the_trained_curve(rng):
     assert between["share"] == 0.5 and between["ratio"] == pytest.approx(spent / 2e5)
     assert between["low"] < between["ratio"] < between["high"]
     with pytest.raises(Refusal, match="two budgets"):
-        fidelity.tokens_to_reach(kinds[3:], truth, "rho_macro", rng=rng)
+        fidelity.tokens_to_reach(kinds[3:], truth, ["rho_macro"], rng=rng)
     with pytest.raises(Refusal, match="fewer than 4"):
-        fidelity.tokens_to_reach(kinds, truth.take(range(3)), "rho_macro", rng=rng)
+        fidelity.tokens_to_reach(kinds, truth.take(range(3)), ["rho_macro"], rng=rng)

@@ -50,11 +50,10 @@ def kinds(report: pd.DataFrame, trust: pd.DataFrame) -> str:
 
 def costs(table: pd.DataFrame) -> str:
     """Return what trained proxies must spend to order mixtures as well as each other kind, by budget of components."""
-    own, rows = table[table["measure"] == "rho_rank"], []
+    own, rows = table[table["measure"] == "rho_rank"].fillna({"beyond": ""}), []
     own = pd.concat([own.loc[[kind]].sort_values("share") for kind in own.index.unique()])
-    bounds = {"above": "more than ", "below": "less than "}
     for kind, row in own.iterrows():
-        told = bounds.get(row["beyond"], "") + with_interval(*row[["ratio", "low", "high"]], digits=1)
+        told = with_interval(*row[["ratio", "low", "high"]], digits=1, beyond=row["beyond"])
         spent = [f"{row['share']:g}", millions(row["tokens"]), millions(row["trained_tokens"])]
         rows.append([kind_label(str(kind)), *spent, f"{row['value']:.2f}", told])
     heads = ["kind of proxy", "share of the full budget", "its tokens", "trained proxies'", "ρ of the rank", "times"]
