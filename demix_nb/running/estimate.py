@@ -2,8 +2,9 @@
 
 Models are counted by the notebooks themselves: the metadata's `trains` is a Python list with one budget, in full
 budgets of a component, per model, over the parameters. Seconds are those of a committed run (`run.csv`), brought to
-this plan's training tokens where a step trains, and to this machine by a probe: numpy does what a small model's layer
-does, for a second, and the committed run's models say how fast they were trained.
+this plan's training tokens and model size where a step trains, and to this machine by a probe: numpy does what a small
+model's layer does, for a second, and the laptop's committed run, of the same machine as all others, says how fast that
+model was trained.
 """
 
 import time
@@ -23,6 +24,8 @@ from demix_nb.store import Refusal
 TURN_TOKENS = 40  # training tokens of the default model in the time of one turn of the probe, two processes at once
 PROBED = 1.0  # seconds
 TOKENIZER_BYTES = 80  # per token, beside a model's weights
+DEFAULT = 164e3  # weights of that model
+PER_TOKEN = 670e3  # weights that cost what a token costs beside them: from that model and one of 135M, two cores
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,22 @@ class Cost:
 
     @property
     def disk(self) -> float:
-        """Bytes of its models: 12 hidden² weights in a layer (Kaplan et al. 2020, section 2.1), four bytes each."""
-        values = known(self.step)
+        """Bytes of its models, four a weight."""
         if not self.budgets:
             return 0.0
-        weights = values["vocab_size"] * values["hidden"] + 12 * values["layers"] * values["hidden"] ** 2
-        return len(self.budgets) * (4 * weights + TOKENIZER_BYTES * values["vocab_size"])
+        return len(self.budgets) * (4 * weights(self.step) + TOKENIZER_BYTES * known(self.step)["vocab_size"])
 
 
 def known(step: Step) -> dict[str, object]:
     """Return the parameters of a step and of those it needs, and the number of candidates where text is chosen."""
     values = {name: value for need in step.needs for name, value in known(need).items()} | dict(step.parameters)
     return values | ({"candidates": len(to_train(values["corpora"]))} if "corpora" in values else {})
+
+
+def weights(step: Step) -> float:
+    """Return how many weights a model of a step has: 12 hidden² in a layer (Kaplan et al. 2020, section 2.1)."""
+    values = known(step)
+    return values["vocab_size"] * values["hidden"] + 12 * values["layers"] * values["hidden"] ** 2
 
 
 def budgets(step: Step) -> tuple[float, ...]:
@@ -98,21 +105,27 @@ def committed(step: str, profile: str) -> tuple[str, float] | None:
 def seconds(step: Step, profile: str, speed: float) -> float | None:
     """Return how long a step takes at `speed`, tokens a second; None where no committed run has it.
 
-    What a step takes beside its training, a kernel's start and figures, is put at what the tour takes.
+    What a step takes beside its training, a kernel's start and figures, is put at what the tour takes. A committed run
+    that was broken off and went on says too little of its last piece: no step takes less than two processes train.
     """
     if (found := committed(step.name, profile)) is None:
         return None
     origin, took = found
-    before, now = sum(budgets(runner.plan([step.name], origin, {})[-1])), sum(budgets(step))
-    if before:
+    if before := work(runner.plan([step.name], origin, {})[-1]):
         _, beside = committed("00_tour", "laptop")
-        took = beside + (took - beside) * now / before
-    return took * pace(origin) / speed
+        took = beside + (took - beside) * work(step) / before
+    return max(took * pace(), work(step) / 2) / speed
 
 
-def pace(profile: str) -> float:
-    """Return at how many tokens a second a committed run trained its components, each in one process of two."""
-    models = store.read(DATA / "results" / profile / "component_models.csv", "models").query("kind == 'component'")
+def work(step: Step) -> float:
+    """Return what a step trains, in training tokens of the default model that would take as long."""
+    tokens = sum(budgets(step))
+    return tokens * (weights(step) + PER_TOKEN) / (DEFAULT + PER_TOKEN) if tokens else 0.0
+
+
+def pace() -> float:
+    """Return at how many tokens a second the committed run trained the default model, in one process of two."""
+    models = store.read(DATA / "results" / "laptop" / "component_models.csv", "models").query("kind == 'component'")
     return float((models["tokens"] / models["seconds"]).median())
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from demix_nb import DATA, store
 from demix_nb.door import to_train
 from demix_nb.running import estimate, runner
 from demix_nb.running.given import Given
@@ -58,7 +59,7 @@ def test_what_is_told_is_what_a_finished_run_has_trained(story):
 
 def test_seconds_follow_training_tokens_and_this_machine():
     step = runner.plan(["07"], "laptop", {})[-1]
-    pace = estimate.pace("laptop")
+    pace = estimate.pace()
     assert pace > 1000
     as_committed = estimate.seconds(step, "laptop", pace)
     took, tour = (estimate.committed(name, "laptop")[1] for name in ("07_mixture_quality", "00_tour"))
@@ -67,8 +68,40 @@ def test_seconds_follow_training_tokens_and_this_machine():
     fewer = runner.plan(["07"], "laptop", {"n_seeds": 1})[-1]
     assert estimate.seconds(fewer, "laptop", pace) == pytest.approx(tour + (took - tour) / 2)
     small = runner.plan(["07"], "smoke", {})[-1]
-    fifth = sum(estimate.budgets(small)) / sum(estimate.budgets(step))
+    fifth = estimate.work(small) / estimate.work(step)
     assert fifth < 0.25 and estimate.seconds(small, "smoke", pace) == pytest.approx(tour + (took - tour) * fifth)
+
+
+def trained(profile):
+    models = store.read(DATA / "results" / profile / "component_models.csv", "models").query("kind == 'component'")
+    return float((models["tokens"] / models["seconds"]).median())
+
+
+def test_a_large_model_takes_what_a_large_model_took():
+    """Small models say nothing of a large one's tokens a second, and the probe is a small model's."""
+    step = runner.plan(["01"], "real", {})[-1]
+    took = estimate.committed("01_components", "real")[1]
+    assert estimate.seconds(step, "real", estimate.pace()) == pytest.approx(took) and took > 600
+    small, large = runner.plan(["01"], "laptop", {})[-1], step
+    each = [estimate.work(one) / sum(estimate.budgets(one)) for one in (small, large)]
+    assert each[0] == pytest.approx(1, rel=0.01), "the default model is the probe's"
+    assert trained("laptop") / trained("real") == pytest.approx(each[1], rel=0.3)
+    wide = runner.plan(["01"], "laptop", {"hidden": 256, "layers": 4})[-1]
+    assert estimate.seconds(wide, "laptop", 1000) > 2 * estimate.seconds(small, "laptop", 1000)
+
+
+def test_no_step_takes_less_than_its_training():
+    """A committed run that was resumed says of a step what its last piece took."""
+    for profile, name in (("study", "03"), ("real", "03"), ("laptop", "01")):
+        step = runner.plan([name], profile, {})[-1]
+        assert estimate.seconds(step, profile, 1e4) * 2e4 >= estimate.work(step)
+    assert estimate.seconds(runner.plan(["03"], "study", {})[-1], "study", 1e4) > 3600, "576 models"
+
+
+def test_committed_runs_are_of_one_machine():
+    """The probe is held against the laptop's run; another machine's would want a pace of its own."""
+    tables = [store.read(path, "run") for path in (DATA / "results").glob("*/run.csv")]
+    assert len(tables) >= 3 and len({machine for table in tables for machine in table["machine"]}) == 1
 
 
 def test_the_probe_is_short_and_finds_a_speed():
