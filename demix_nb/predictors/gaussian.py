@@ -161,11 +161,16 @@ class Conditioned:
 
     def draw(self, z: ndarray, n: int, rng: np.random.Generator, plane: ndarray | None = None) -> ndarray:
         """Draw n surfaces that agree with the runs, at these points together and without a run's noise."""
+        mean, root = self.open(z, plane)
+        return mean + rng.normal(size=(n, len(z))) @ root.T
+
+    def open(self, z: ndarray, plane: ndarray | None = None) -> tuple[ndarray, ndarray]:
+        """Return the mean, and a root of the covariance, of what the runs leave open at these points together."""
         k, own = self._kernel(z, plane), self.surface.kernel(self.theta, z, z)
         own = own if plane is None else own + np.exp(self.theta[-2]) * (plane @ plane.T)
         left = own - k @ cho_solve(self.factor, k.T)
         values, vectors = np.linalg.eigh((left + left.T) / 2)  # near points make it all but singular
-        return k @ self.weights + rng.normal(size=(n, len(z))) @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+        return k @ self.weights, vectors * np.sqrt(np.maximum(values, 0.0))
 
 
 @dataclass

@@ -189,7 +189,9 @@ class Predictor:
     def _values(self, method: str, mixtures: pd.DataFrame) -> dict[str, np.ndarray]:
         shares = mixtures.to_numpy()
         chunks = [shares[start : start + CHUNK] for start in range(0, len(shares), CHUNK)]
-        return {t: np.concatenate([getattr(c, method)(x) for x in chunks]) for t, c in self.regressors.items()}
+        # chunk by chunk: what tasks have in common is then said once of each
+        said = [{t: getattr(c, method)(x) for t, c in self.regressors.items()} for x in chunks]
+        return {t: np.concatenate([one[t] for one in said]) for t in self.regressors}
 
 
 def _learnt(make: Callable, x: np.ndarray, y: np.ndarray, *given: object) -> object:

@@ -31,7 +31,7 @@ def reached(predictor, fresh: Scored) -> float:
 @pytest.mark.parametrize("name", ABLE)
 def test_nine_in_ten_of_fresh_runs_lie_in_the_interval(name):
     plain, after, said = [], [], []
-    for seed in range(4):
+    for seed in range(8):
         rng = np.random.default_rng(seed)
         seen, fresh = runs(rng, 80), runs(rng, 400, "f")
         fitted = PREDICTORS[name].new(rng=rng).fit(seen)

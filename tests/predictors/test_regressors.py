@@ -13,8 +13,9 @@ from sklearn.model_selection import KFold
 from demix_nb.intervals import spearman
 from demix_nb.predictors.gaussian import GaussianProcess, Surface
 from demix_nb.predictors.laws import PENALTIES, ExponentialLaw, Ridge
+from demix_nb.predictors.opinions import AXES, Axes, Points, Together
 from demix_nb.predictors.regressor import deal_folds
-from demix_nb.predictors.stack import Points, Shared, Stack, weights
+from demix_nb.predictors.stack import Shared, Stack, weights
 from demix_nb.predictors.trees import BaggedLightGBM
 from demix_nb.predictors.warp import FORMS, Warp
 
@@ -173,6 +174,70 @@ def test_a_stack_is_as_good_as_each_opinion_on_what_none_has_seen(rng):
     assert error[0] <= 1.05 * min(error[1:])  # its weights were chosen inside each fold, never on it
     assert min(error) < 0.25 * truth.var()  # always predicting the mean
     assert 0.82 < (np.abs(truth - stack.predict(new)) < 1.645 * stack.spread(new)).mean() < 0.98
+
+
+def moving_together(rng, runs, tasks=30, noise=1.0):
+    """Mixtures, and tasks that are two surfaces in parts of their own, with so much noise on each."""
+    x = rng.dirichlet(np.ones(4), runs)
+    surfaces = np.column_stack([np.sqrt(x) @ rng.normal(size=4), bowl(x)])
+    y = (surfaces - surfaces.mean(axis=0)) / surfaces.std(axis=0) @ rng.normal(size=(2, tasks))
+    return x, y, y + noise * rng.normal(size=y.shape)
+
+
+def test_a_task_as_what_it_has_of_the_axes_is_principal_components_with_a_process_on_each(rng):
+    """scikit-learn's components and a process of ours on each, which is held against scikit-learn's elsewhere."""
+    from sklearn.decomposition import PCA
+
+    x, _, y = moving_together(rng, 40)
+    new, scaled = rng.dirichlet(np.ones(4), 50), (y - y.mean(axis=0)) / y.std(axis=0)
+    components = PCA(AXES).fit(scaled)
+    said = np.column_stack([GaussianProcess().fit(x, one).predict(new) for one in components.transform(scaled).T])
+    oracle = y.mean(axis=0) + y.std(axis=0) * components.inverse_transform(said)
+    axes = Axes.learn(x, y, np.arange(40))
+    ours = np.column_stack([Together(axes).seen(x, task).predict(new) for task in y.T])
+    np.testing.assert_allclose(ours, oracle, atol=0.02 * y.std())
+    one = Together(axes).seen(x, y[:, 0])
+    mean, deviation = one.opinion(new)
+    np.testing.assert_allclose(mean, ours[:, 0])
+    drawn = one.draw(new, 4000, rng)
+    np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=5 * drawn.std(axis=0).max() / 4000**0.5)
+    assert (drawn.std(axis=0) < deviation).all(), "a run's noise is in the spread alone"
+
+
+def test_noisy_tasks_that_move_together_are_told_better_together(rng):
+    x, truth, y = moving_together(rng, 160)
+    seen, held = slice(40), slice(40, None)
+    shared = Shared.learn(x[seen], y[seen], np.random.default_rng(0))
+    together = [Stack(shared, np.random.default_rng(0)).fit(x[seen], task[seen]) for task in y.T[:6]]
+    alone = [stacked(x[seen], task[seen]) for task in y.T[:6]]
+    assert all(isinstance(one.members[-2], Together) for one in together)
+    assert not any(isinstance(member, Together) for one in alone for member in one.members), (
+        "one task has no components"
+    )
+    rho = [
+        np.mean([spearman(one.predict(x[held]), truth[held, n]) for n, one in enumerate(m)]) for m in (together, alone)
+    ]
+    assert rho[0] > rho[1] + 0.02
+
+
+def test_axes_say_of_a_fold_what_they_would_had_they_not_seen_it(rng):
+    """Of noise nothing can be said: what had seen it would err less than the mean."""
+    x, y = rng.dirichlet(np.ones(6), 60), rng.normal(size=(60, 20))
+    shared = Shared.learn(x, y, np.random.default_rng(0))
+    error = [(Together(shared.axes).seen(x, task).held_out(x, task, shared.fold)[0] - task).var() for task in y.T]
+    assert np.mean(error / y.var(axis=0)) > 1
+    again = Axes.learn(x[shared.fold != 2], y[shared.fold != 2], np.arange((shared.fold != 2).sum()))
+    before = shared.axes.folds[2].said("mean_and_spread", x[shared.fold == 2])
+    assert np.shape(before) == np.shape(again.said("mean_and_spread", x[shared.fold == 2]))
+    np.testing.assert_allclose(np.abs(again.out[:, 0]), np.abs(shared.axes.folds[2].out[:, 0]))
+
+
+def test_a_task_that_is_flat_where_a_fold_is_left_out_has_nothing_of_the_axes(rng):
+    x, y = rng.dirichlet(np.ones(4), 20), np.zeros((20, 3))
+    y[:2] = rng.normal(size=(2, 3))
+    axes = Axes.learn(x[2:], y[2:], np.arange(18))
+    mean, deviation = Together(axes).seen(x[2:], y[2:, 0]).opinion(x[:2])
+    assert axes.out.shape == (18, 0) and (mean == 0).all() and (deviation == 0).all()
 
 
 def test_tasks_settle_together_how_much_the_plane_counts(rng):
