@@ -31,9 +31,10 @@ def shown_in(source: str) -> list[str]:
 def keep(profile: str, run_dir: Path, figures: Path, results: Path) -> dict[str, Row]:
     """Copy a run's tables and study file to `results`/<profile>, draw all figures from what is kept, write the page.
 
-    Returns the rows shown. `results`/<profile>/run.csv says which step took how long where. What holds others' data is
-    not copied; a figure of it comes from the run as it is. Figures that neither has the tables of stay as they are.
-    Raises Refusal when the run has no table yet.
+    Returns the rows shown. `results`/<profile>/run.csv says which step took how long where; like the tables of a
+    step, its row stays where the run does not have it. What holds others' data is not copied; a figure of it comes
+    from the run as it is. Figures that neither has the tables of stay as they are. Raises Refusal when the run has no
+    table yet.
     """
     rows, tables = gallery.rows(), sorted((run_dir / "tables").glob("*.csv"))
     if not tables:
@@ -43,7 +44,10 @@ def keep(profile: str, run_dir: Path, figures: Path, results: Path) -> dict[str,
         _copy(source, results / profile / source.name)
     if (run_dir / studyfile.NAME).is_file():
         _copy(run_dir / studyfile.NAME, results / profile / studyfile.NAME)
-    store.write(circumstances(run_dir), results / profile / "run.csv", "run")
+    took, now = results / profile / "run.csv", circumstances(run_dir)
+    before = store.read(took, "run") if took.is_file() else now.iloc[:0]
+    steps = pd.concat([before.drop(index=now.index, errors="ignore"), now])
+    store.write(steps.loc[[step for step in runner.STEPS if step in steps.index]], took, "run")
     for name, row in rows.items():
         _picture(name, row, run_dir / "figures", figures, results / row.profile)
     shown = {name: row for name, row in rows.items() if (figures / f"{name}.png").is_file()}

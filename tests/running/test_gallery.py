@@ -43,6 +43,20 @@ def test_keeping_copies_tables_draws_from_them_and_writes_the_page(run, tmp_path
     assert "`demix_nb.figures.pipeline.quality`" in page and "../data/results/laptop/quality.csv" in page
 
 
+def test_what_another_run_took_stays_where_this_one_has_no_step(run, tmp_path):
+    stamp = run / "stamps" / "07_mixture_quality.json"
+    another = json.loads(stamp.read_text()) | {"seconds": 80.0}
+    gallery.keep("laptop", run, tmp_path / "figures", tmp_path / "results")
+    stamp.rename(stamp.with_name("04_regression.json"))
+    stamp.write_text(json.dumps(another))
+    gallery.keep("laptop", run, tmp_path / "figures", tmp_path / "results")
+    stamp.unlink()
+    gallery.keep("laptop", run, tmp_path / "figures", tmp_path / "results")
+    took = store.read(tmp_path / "results" / "laptop" / "run.csv", "run")["seconds"]
+    assert took.to_dict() == {"04_regression": 79.0, "07_mixture_quality": 80.0}
+    assert list(took.index) == ["04_regression", "07_mixture_quality"], "in the order of the story"
+
+
 def test_the_committed_gallery_has_pictures_of_every_notebook_of_the_course_but_those_with_panels():
     parts = (REPOSITORY / "figures" / "README.md").read_text("utf-8").split("\n## ")
     course = [step for step in runner.STEPS if step[0].isdigit()][1:-1]
