@@ -23,18 +23,18 @@ def over_bases(values: pd.Series, digits: int) -> str:
 
 
 def regimes(table: pd.DataFrame, suite: str = "heldout") -> str:
-    """Return the map: fidelity by regime, size of the update and kind of proxy, means over bases."""
+    """Return the map: fidelity by regime, size of the update and kind of proxy, with intervals over three bases."""
     rows = []
     own = table[table["suite"] == suite]
     for (regime, _), mine in own.groupby([own.index, "share"], sort=False):
-        spread = mine.query("proxy == 'bracket' and measure == 'spread'")["value"].mean()
+        spread = mine.query("proxy == 'bracket' and measure == 'spread'").set_index("base")["value"]
         for (kind, budget), part in mine.groupby(["proxy", mine["budget"].fillna(0.0)], sort=False):
-            known = part.groupby("measure")["value"].mean()
             if kind != "bracket":
+                known = part.pivot(index="base", columns="measure", values="value")
                 name = "a second seed (ceiling)" if kind == CEILING else kind_label(kind, budget)
-                told = [f"{known[measure]:.2f}" for measure in ("rho_macro", "rho_rank")]
-                where = [regime, f"{100 * mine['delta'].mean():.2f} %", str(mine["base"].nunique())]
-                rows.append([*where, name, *told, f"{known['error'] / spread:.2f}", f"{known['regret']:.1f}"])
+                told = [over_bases(known[measure], 2) for measure in ("rho_macro", "rho_rank")]
+                told += [over_bases(known["error"] / spread, 2), over_bases(known["regret"], 1)]
+                rows.append([regime, f"{100 * mine['delta'].mean():.2f} %", str(len(known)), name, *told])
     head = ["regime", "δ", "bases", "kind of proxy", "macro ρ", "ρ of the rank", "error, sd", "regret, ranks"]
     return markdown(head, rows)
 
