@@ -34,7 +34,7 @@ class Command:
         assert status == 0, printed
         return printed
 
-    def kill_when(self, reached: Callable[[], bool], timeout: float = 300.0) -> None:
+    def kill_when(self, reached: Callable[[], bool], timeout: float = 900.0) -> None:
         """Kill the run with its kernel and workers, as a power cut would, once `reached()` holds."""
         deadline = time.monotonic() + timeout
         while not reached():
